@@ -1,0 +1,3 @@
+from keras_lrseg.backbones.lrformer import LRFormerBackbone
+
+__all__ = ["LRFormerBackbone"]

@@ -1,0 +1,5 @@
+"""Weights from files: Keras's own, and the published PyTorch checkpoints."""
+
+from keras_lrseg.checkpoints.load import load_backbone_weights, load_weights
+
+__all__ = ["load_backbone_weights", "load_weights"]

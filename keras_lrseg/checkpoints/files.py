@@ -1,0 +1,133 @@
+"""Reading weight files, never running code that they hold."""
+
+import pathlib
+
+import numpy as np
+
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+SUFFIXES = (".keras", ".weights.h5", *TORCH_SUFFIXES, ".safetensors")
+
+
+def resolve(path) -> pathlib.Path:
+    """Return the local path of a weight file; "hf://owner/repository/file" is fetched.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the suffix is none of `SUFFIXES`, or the address is incomplete.
+    """
+    if str(path).startswith("hf://"):
+        path = _from_hugging_face(str(path).removeprefix("hf://"))
+    path = pathlib.Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(
+            f"weights expects a file that ends in one of {', '.join(SUFFIXES)}. "
+            f"Received: {path}"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no weight file {path}. Nothing is downloaded unless the address "
+            'starts with "hf://".'
+        )
+    return path
+
+
+def _from_hugging_face(address):
+    owner, _, rest = address.partition("/")
+    repository, _, file = rest.partition("/")
+    if not file:
+        raise ValueError(
+            f'weights expects "hf://owner/repository/file". Received: "hf://{address}"'
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            "hf:// addresses need Hugging Face's client. "
+            "Type: pip install huggingface_hub"
+        ) from error
+    return huggingface_hub.hf_hub_download(f"{owner}/{repository}", file)
+
+
+def read_state_dict(path) -> dict[str, np.ndarray]:
+    """Read a PyTorch checkpoint as `{key: array}`.
+
+    `.safetensors`, or a pickle that `torch.load(weights_only=True)` accepts. A
+    training checkpoint's "state_dict" (or "model") is unwrapped.
+
+    Raises:
+        ValueError: if the file is truncated, holds more than tensors and plain values,
+            or no tensors.
+        ImportError: if torch or safetensors is not installed.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".safetensors":
+        state = _read_safetensors(path)
+    else:
+        state = _read_torch(path)
+    for key in ("state_dict", "model"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    arrays = {
+        key: np.asarray(value.float().numpy() if hasattr(value, "float") else value)
+        for key, value in state.items()
+        if hasattr(value, "shape")
+    }
+    if not arrays:
+        raise ValueError(
+            f"{path} holds no tensors. Expected a state_dict, or a training checkpoint "
+            f"with one. Received the keys: {list(state)[:10]}"
+        )
+    return arrays
+
+
+def _read_safetensors(path):
+    try:
+        import safetensors
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise _missing_extra("safetensors") from error
+    try:
+        return load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable .safetensors file: {error}"
+        ) from None
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing_extra("torch") from error
+    import pickle
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged, or holds objects that could run code, and is refused "
+            f"({_first_line(error)}). Expected tensors and plain values only. If you "
+            "trust it, keep its weights alone: torch.save({'state_dict': torch.load("
+            "FILE, weights_only=False)['state_dict']}, NEW_FILE)"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not a readable PyTorch checkpoint; is the download complete? "
+            f"({_first_line(error)})"
+        ) from None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"{path} expects a dict of tensors. Received: {type(state).__name__}"
+        )
+    return state
+
+
+def _first_line(error):
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+
+
+def _missing_extra(package):
+    return ImportError(
+        f"Reading this checkpoint needs {package}. "
+        "Type: pip install 'keras-lrseg[convert]'"
+    )

@@ -1,0 +1,154 @@
+"""Fill a model with the weights of a file, all of them or none."""
+
+import keras
+
+from keras_lrseg.checkpoints import lrformer
+from keras_lrseg.checkpoints.convert import assign_state_dict, torch_key
+from keras_lrseg.checkpoints.files import read_state_dict, resolve
+
+# State_dict names of a backbone, by class name, and of a decoder.
+BACKBONE_NAMES = {"LRFormerBackbone": lrformer.BACKBONE}
+DECODER_NAMES = {"LRDecoder": (lrformer.DECODER, lrformer.CLASSIFIER)}
+
+# What a segmentation or classification checkpoint holds beside its backbone.
+HEADS = ("decode_head.", "auxiliary_head.", "head.")
+
+
+def load_weights(model, path, reset_head: bool = False) -> None:
+    """Load the weights of a whole segmenter.
+
+    Args:
+        model: a `SemanticSegmenter` (or `ImageClassifier`, from `.keras` and
+            `.weights.h5`).
+        path: `.keras`, `.weights.h5`, `.pth`, `.safetensors`, or
+            "hf://owner/repository/file".
+        reset_head: leave the model's classifier as it is, for another set of classes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or belongs to another model. The model is
+            unchanged then.
+    """
+    path = resolve(path)
+    head = {id(v) for v in model.classifier.variables} if reset_head else set()
+    if path.name.endswith(".keras"):
+        _copy_keras(load_model(path), model, path, head)
+    elif path.name.endswith(".weights.h5"):
+        _load_h5(model, path, reset_head)
+    else:
+        _load_state_dict(model, read_state_dict(path), path, head)
+
+
+def load_backbone_weights(model, path) -> None:
+    """Load the weights of a model's backbone alone.
+
+    Args:
+        model: model with a `backbone`.
+        path: as in `load_weights`: a segmenter, a classifier or a bare backbone. What
+            the file holds beside the backbone is left out. Pool sizes may differ.
+
+    Raises:
+        As `load_weights`.
+    """
+    path = resolve(path)
+    if path.name.endswith(".keras"):
+        source = load_model(path)
+        _copy_keras(getattr(source, "backbone", source), model.backbone, path)
+    elif path.name.endswith(".weights.h5"):
+        _load_h5(model.backbone, path)
+    else:
+        state = read_state_dict(path)
+        state = {k: v for k, v in state.items() if not k.startswith(HEADS)}
+        state = {k.removeprefix("backbone."): v for k, v in state.items()}
+        assign_state_dict(_backbone_variables(model.backbone), state, path)
+
+
+def load_model(path):
+    """Load a `.keras` file without its training state.
+
+    Raises:
+        ValueError: if the file is damaged or not a Keras model.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras lets zip, JSON, HDF5 and type errors through.
+        first = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ValueError(f"{path} is not a readable .keras model: {first}") from error
+
+
+def _load_state_dict(model, state, path, head):
+    backbone = _backbone_variables(model.backbone)
+    decoder = type(model.decoder).__name__
+    if decoder not in DECODER_NAMES:
+        raise ValueError(
+            f"{path}: there are no published weights for the decoder {decoder}, only "
+            f"for {sorted(DECODER_NAMES)}. Use backbone_weights= for the backbone."
+        )
+    decoder_names, classifier_names = DECODER_NAMES[decoder]
+    variables = {f"backbone.{key}": v for key, v in backbone.items()}
+    parts = ((model.decoder, decoder_names), (model.classifier, classifier_names))
+    for part, names in parts:
+        for v in part.variables:
+            if "seed_generator" not in v.path:
+                variables[f"decode_head.{torch_key(v.path, names)}"] = v
+    kept = {key: v for key, v in variables.items() if id(v) not in head}
+    dropped = set(variables) - set(kept)
+    state = {key: value for key, value in state.items() if key not in dropped}
+    _check_classes(model, state, path)
+    assign_state_dict(kept, state, path)
+
+
+def _check_classes(model, state, path):
+    published = state.get("decode_head.conv_seg.bias")
+    if published is not None and len(published) != model.num_classes:
+        raise ValueError(
+            f"{path} has {len(published)} classes, the model {model.num_classes}. "
+            f"Type num_classes={len(published)}, or reset_head=True to start with a "
+            "new classification layer."
+        )
+
+
+def _backbone_variables(backbone):
+    name = type(backbone).__name__
+    if name not in BACKBONE_NAMES:
+        raise ValueError(
+            f"There are no published weights for the backbone {name}, only for "
+            f"{sorted(BACKBONE_NAMES)}."
+        )
+    return {torch_key(v.path, BACKBONE_NAMES[name]): v for v in backbone.weights}
+
+
+def _copy_keras(source, target, path, head=frozenset()):
+    """Copy variables pairwise by path; the paths leave out the models' own names."""
+    values = {v.path: v for v in source.weights}
+    wanted = {v.path: v for v in target.weights if id(v) not in head}
+    unfit = [
+        f"{name} (file {values[name].shape if name in values else 'none'}, "
+        f"model {v.shape})"
+        for name, v in wanted.items()
+        if name not in values or values[name].shape != v.shape
+    ]
+    if not head:
+        unfit += [f"{name} (model none)" for name in values if name not in wanted]
+    if unfit:
+        raise ValueError(
+            f"{path} does not fit this model: {len(unfit)} weights differ, first "
+            f"{', '.join(unfit[:3])}. For another number of classes type "
+            "reset_head=True."
+        )
+    for name, variable in wanted.items():
+        variable.assign(keras.ops.convert_to_numpy(values[name]))
+
+
+def _load_h5(model, path, reset_head=False):
+    if reset_head:
+        raise ValueError(
+            f"reset_head=True needs a .keras or PyTorch checkpoint. Received: {path}"
+        )
+    before = model.get_weights()
+    try:
+        model.load_weights(path)
+    except Exception as error:  # HDF5 and shape errors, of many types.
+        model.set_weights(before)
+        first = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ValueError(f"{path} does not fit this model: {first}") from error

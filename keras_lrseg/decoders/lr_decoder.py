@@ -1,0 +1,119 @@
+"""LRFormer's decoder (TPAMI 2025, section 3.3)."""
+
+import keras
+from keras import ops
+
+from keras_lrseg.layers import LRFormerBlock, resize_bilinear
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class LRDecoder(keras.layers.Layer):
+    """Fuse P3, P4 and P5 at stride 8 with two blocks of low-resolution attention.
+
+    P4 and P5 are enlarged to P3's size; [P3, P4, P5] is squeezed by a 1×1 convolution
+    and goes through a block; so does the result with P5 once more.
+
+    Args:
+        channels: output channels (Table 11: 128 to 1024).
+        num_heads: attention heads of the two blocks.
+        pool_size: query cells along the shorter side. 32 as in the authors' code, which
+            the paper's FLOPs need.
+        expansion_ratio: of the feed-forwards.
+        layer_scale: initial value of the layer scales.
+
+    Input: dict with "P3", "P4", "P5" (further levels are not used).
+    Output: features (B, H, W, channels) of P3's size.
+
+    Raises:
+        ValueError: if a level is missing.
+    """
+
+    levels = ("P3", "P4", "P5")
+
+    def __init__(
+        self,
+        channels,
+        num_heads=8,
+        pool_size=32,
+        expansion_ratio=4,
+        layer_scale=1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.num_heads = num_heads
+        self.pool_size = pool_size
+        self.expansion_ratio = expansion_ratio
+        self.layer_scale = layer_scale
+        dtype = {"dtype": self.dtype_policy}
+        self.squeezes = [
+            keras.layers.Conv2D(
+                channels, 1, use_bias=False, name=f"squeeze{i}", **dtype
+            )
+            for i in (1, 2)
+        ]
+        self.norms = [
+            keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, name=f"norm{i}", **dtype
+            )
+            for i in (1, 2)
+        ]
+        self.blocks = [
+            LRFormerBlock(
+                num_heads,
+                pool_size,
+                expansion_ratio,
+                layer_scale,
+                norm="batch",
+                pyramid_convolutions=[],
+                name=f"block{i}",
+                **dtype,
+            )
+            for i in (1, 2)
+        ]
+
+    def build(self, input_shape):
+        check_levels(input_shape, self.levels, "LRDecoder")
+        *size, _ = input_shape["P3"]
+        widths = [input_shape[level][-1] for level in self.levels]
+        output_shape = (*size, self.channels)
+        inputs = (sum(widths), self.channels + widths[-1])
+        for width, squeeze in zip(inputs, self.squeezes, strict=True):
+            squeeze.build((*size, width))
+        for layer in (*self.norms, *self.blocks):
+            layer.build(output_shape)
+
+    def call(self, pyramid, training=False):
+        size = ops.shape(pyramid["P3"])[1:3]
+        p3, p4, p5 = (resize_bilinear(pyramid[level], size) for level in self.levels)
+        x = self._fuse(0, [p3, p4, p5], training)
+        return self._fuse(1, [x, p5], training)
+
+    def _fuse(self, i, features, training):
+        x = self.squeezes[i](ops.concatenate(features, axis=-1))
+        x = ops.relu(self.norms[i](x, training=training))
+        return self.blocks[i](x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        check_levels(input_shape, self.levels, "LRDecoder")
+        return (*input_shape["P3"][:3], self.channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "num_heads": self.num_heads,
+            "pool_size": self.pool_size,
+            "expansion_ratio": self.expansion_ratio,
+            "layer_scale": self.layer_scale,
+        }
+
+
+def check_levels(pyramid, levels, name):
+    """Raise ValueError if a pyramid (a dict) lacks one of the levels."""
+    if not isinstance(pyramid, dict) or not set(levels) <= set(pyramid):
+        came = sorted(pyramid) if isinstance(pyramid, dict) else type(pyramid).__name__
+        raise ValueError(
+            f"{name} expects a dict of features with the levels {list(levels)}, as "
+            f"`backbone.pyramid_outputs` holds them. Received: {came}"
+        )

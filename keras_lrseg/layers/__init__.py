@@ -1,0 +1,29 @@
+"""Layers of LRFormer and OffSeg; each is usable alone and depends on Keras only."""
+
+from keras_lrseg.layers.attention import LowResolutionSelfAttention
+from keras_lrseg.layers.block import LRFormerBlock, LRFormerStage
+from keras_lrseg.layers.convolution import DepthwiseConvolution, SymmetricConv2D
+from keras_lrseg.layers.embedding import ConvolutionalStem, OverlappedPatchEmbedding
+from keras_lrseg.layers.feed_forward import ConvolutionalFeedForward
+from keras_lrseg.layers.regularization import DropPath, LayerScale
+from keras_lrseg.layers.resampling import (
+    ResizeLike,
+    adaptive_average_pools,
+    resize_bilinear,
+)
+
+__all__ = [
+    "ConvolutionalFeedForward",
+    "ConvolutionalStem",
+    "DepthwiseConvolution",
+    "DropPath",
+    "LRFormerBlock",
+    "LRFormerStage",
+    "LayerScale",
+    "LowResolutionSelfAttention",
+    "OverlappedPatchEmbedding",
+    "ResizeLike",
+    "SymmetricConv2D",
+    "adaptive_average_pools",
+    "resize_bilinear",
+]

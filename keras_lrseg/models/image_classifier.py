@@ -1,0 +1,86 @@
+"""A backbone with a classification head, as ImageNet trains it."""
+
+import keras
+
+from keras_lrseg.models.segmenter import make_preprocessing
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class ImageClassifier(keras.Model):
+    """Backbone, 1×1 convolution to 1280 channels, GELU, global mean, linear map.
+
+    The authors' classification code is not published. A 1280-wide layer in front of
+    the classifier makes all five parameter counts of the LRFormer paper's Table 6.
+
+    Args:
+        backbone: model from normalised images to a dict of features; "P5" is used.
+        num_classes: number of labels, at least 2.
+        hidden_channels: width of the layer in front of the classifier.
+        input_shape: (height, width, 3); None for an unknown size.
+        include_preprocessing: take RGB in 0..255 and normalise it in the model.
+        activation: None for logits, "softmax" for probabilities.
+
+    Input: images (B, H, W, 3), uint8 or float. Output: float32 (B, num_classes).
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        hidden_channels=1280,
+        input_shape=(None, None, 3),
+        include_preprocessing=True,
+        activation=None,
+        name="image_classifier",
+        dtype=None,
+        **kwargs,
+    ):
+        if not isinstance(num_classes, int) or num_classes < 2:
+            raise ValueError(
+                "num_classes expects an integer from 2. "
+                f"Received: num_classes={num_classes!r}"
+            )
+        dtype = keras.dtype_policies.get(dtype)
+
+        # === Layers ===
+        head = keras.layers.Conv2D(
+            hidden_channels, 1, activation="gelu", name="head", dtype=dtype
+        )
+        pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=dtype)
+        classifier = keras.layers.Dense(num_classes, name="classifier", dtype=dtype)
+        activate = keras.layers.Activation(
+            activation, dtype="float32", name="activation"
+        )
+
+        # === Functional Model ===
+        images = keras.Input(tuple(input_shape), name="images")
+        x = make_preprocessing()(images) if include_preprocessing else images
+        x = head(backbone(x)["P5"])
+        x = activate(classifier(pool(x)))
+        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+
+        # === Config ===
+        self.dtype_policy = dtype
+        self.backbone = backbone
+        self.classifier = classifier
+        self.num_classes = num_classes
+        self.hidden_channels = hidden_channels
+        self.include_preprocessing = include_preprocessing
+        self.activation = activation
+
+    def get_config(self):
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "hidden_channels": self.hidden_channels,
+            "input_shape": self.input_shape[1:],
+            "include_preprocessing": self.include_preprocessing,
+            "activation": self.activation,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**{**config, "backbone": backbone})

@@ -1,0 +1,122 @@
+"""Backbone, decoder and classifier composed to a semantic segmenter."""
+
+import keras
+
+from keras_lrseg.layers import ResizeLike
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB values in 0..255
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class SemanticSegmenter(keras.Model):
+    """A segmenter is a backbone, a decoder and a classifier.
+
+    Args:
+        backbone: model from normalised images to a dict of features, or any model with
+            `pyramid_outputs` (the contract of KerasHub's `FeaturePyramidBackbone`).
+        decoder: layer from that dict to one feature map.
+        classifier: layer from features to logits, for example a 1×1 convolution.
+        input_shape: (height, width, 3); None for an unknown size.
+        include_preprocessing: take RGB in 0..255 and normalise it with ImageNet's mean
+            and standard deviation. False: images come normalised.
+        upsample: enlarge the logits bilinearly to the images' size. False: logits at
+            the decoder's stride.
+        activation: of the result; None gives logits, "softmax" probabilities.
+        dropout_rate: probability of dropping a whole channel in front of the classifier.
+
+    Input: images (B, H, W, 3), uint8 or float.
+    Output: float32 (B, H, W, num_classes), whatever the dtype policy.
+
+    Example:
+
+    >>> model = SemanticSegmenter(backbone, LRDecoder(256), keras.layers.Conv2D(19, 1))
+    """
+
+    def __init__(
+        self,
+        backbone,
+        decoder,
+        classifier,
+        input_shape=(None, None, 3),
+        include_preprocessing=True,
+        upsample=True,
+        activation=None,
+        dropout_rate=0.0,
+        name="semantic_segmenter",
+        **kwargs,
+    ):
+        # === Layers ===
+        images = keras.Input(tuple(input_shape), name="images")
+        dropout = keras.layers.SpatialDropout2D(
+            dropout_rate, name="dropout", dtype=decoder.dtype_policy
+        )
+        activate = keras.layers.Activation(
+            activation, dtype="float32", name="activation"
+        )
+        resize = ResizeLike(dtype="float32", name="resize")
+
+        # === Functional Model ===
+        x = make_preprocessing()(images) if include_preprocessing else images
+        x = decoder(pyramid_model(backbone)(x))
+        x = classifier(dropout(x))
+        if upsample:
+            x = resize([x, images])
+        x = activate(x)
+        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+
+        # === Config ===
+        self.backbone = backbone
+        self.decoder = decoder
+        self.classifier = classifier
+        self.include_preprocessing = include_preprocessing
+        self.upsample = upsample
+        self.activation = activation
+        self.dropout_rate = dropout_rate
+        self.num_classes = self.output_shape[-1]
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "backbone": serialize(self.backbone),
+            "decoder": serialize(self.decoder),
+            "classifier": serialize(self.classifier),
+            "input_shape": self.input_shape[1:],
+            "include_preprocessing": self.include_preprocessing,
+            "upsample": self.upsample,
+            "activation": self.activation,
+            "dropout_rate": self.dropout_rate,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("backbone", "decoder", "classifier"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+
+def make_preprocessing():
+    """Return the layer that normalises RGB 0..255 with ImageNet's mean and deviation.
+
+    Float32 whatever the policy: half precision keeps too little of 0..255.
+    """
+    return keras.layers.Normalization(
+        mean=IMAGENET_MEAN,
+        variance=[std**2 for std in IMAGENET_STD],
+        dtype="float32",
+        name="preprocessing",
+    )
+
+
+def pyramid_model(backbone):
+    """Return a model whose output is the backbone's dict of features."""
+    if isinstance(backbone.output, dict):
+        return backbone
+    if hasattr(backbone, "pyramid_outputs"):
+        return keras.Model(backbone.input, backbone.pyramid_outputs)
+    raise ValueError(
+        "backbone expects a model with `pyramid_outputs`, a dict of features such as "
+        f'{{"P2": ..., "P5": ...}}. Received: {backbone}'
+    )
