@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.layers import LRFormerBlock, resize_bilinear
+from keras_lrseg.layers import LRFormerBlock, PointwiseConvolution, resize_bilinear
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -47,9 +47,7 @@ class LRDecoder(keras.layers.Layer):
         self.layer_scale = layer_scale
         dtype = {"dtype": self.dtype_policy}
         self.squeezes = [
-            keras.layers.Conv2D(
-                channels, 1, use_bias=False, name=f"squeeze{i}", **dtype
-            )
+            PointwiseConvolution(channels, use_bias=False, name=f"squeeze{i}", **dtype)
             for i in (1, 2)
         ]
         self.norms = [

@@ -2,7 +2,11 @@
 
 from keras_lrseg.layers.attention import LowResolutionSelfAttention
 from keras_lrseg.layers.block import LRFormerBlock, LRFormerStage
-from keras_lrseg.layers.convolution import DepthwiseConvolution, SymmetricConv2D
+from keras_lrseg.layers.convolution import (
+    DepthwiseConvolution,
+    PointwiseConvolution,
+    SymmetricConv2D,
+)
 from keras_lrseg.layers.embedding import ConvolutionalStem, OverlappedPatchEmbedding
 from keras_lrseg.layers.feed_forward import ConvolutionalFeedForward
 from keras_lrseg.layers.regularization import DropPath, LayerScale
@@ -22,6 +26,7 @@ __all__ = [
     "LayerScale",
     "LowResolutionSelfAttention",
     "OverlappedPatchEmbedding",
+    "PointwiseConvolution",
     "ResizeLike",
     "SymmetricConv2D",
     "adaptive_average_pools",

@@ -117,16 +117,10 @@ class LowResolutionSelfAttention(keras.layers.Layer):
         return resize_bilinear(x, (height, width))
 
     def _attend(self, queries, keys, values):
-        channels = queries.shape[-1]
-        scale = (channels // self.num_heads) ** -0.5
-        queries = self._split_heads(queries * scale)  # (B, heads, Nq, d)
-        keys = ops.transpose(self._split_heads(keys), (0, 1, 3, 2))  # (B, heads, d, Nk)
-        scores = ops.matmul(queries, keys)
-        # The softmax is float32 also under a half-precision policy.
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        x = ops.matmul(ops.cast(weights, values.dtype), self._split_heads(values))
+        queries, keys, values = map(self._split_heads, (queries, keys, values))
+        x = dot_product_attention(queries, keys, values)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B, Nq, heads, d)
-        return ops.reshape(x, (-1, ops.shape(x)[1], channels))
+        return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
 
     def _split_heads(self, x):
         _, tokens, channels = ops.shape(x)
@@ -163,6 +157,23 @@ class LowResolutionSelfAttention(keras.layers.Layer):
             for layer in config["pyramid_convolutions"]
         ]
         return cls(**config)
+
+
+def dot_product_attention(queries, keys, values):
+    """Attention of (B, heads, N, d) tensors; the softmax is float32 in any policy.
+
+    PyTorch's fused operator never holds the (Nq, Nk) scores, half of the decoder's time
+    there; the other backends' `keras.ops` would do what is written here.
+    """
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.scaled_dot_product_attention(queries, keys, values)
+    # Scaled first: in float16 the bare product can overflow.
+    queries = queries * queries.shape[-1] ** -0.5
+    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))  # (B, h, Nq, Nk)
+    weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
+    return ops.matmul(ops.cast(weights, values.dtype), values)
 
 
 def make_pyramid_convolutions(dtype=None):

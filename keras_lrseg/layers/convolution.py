@@ -39,11 +39,44 @@ class SymmetricConv2D(keras.layers.Conv2D):
             )
 
     def convolution_op(self, inputs, kernel):
+        if keras.config.backend() == "torch":
+            kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
+            padding = [k // 2 for k in self.kernel_size]
+            return _torch_conv2d(inputs, kernel, None, self.strides, padding)
         if self.strides == (1, 1):
             return super().convolution_op(inputs, kernel)
         rows, columns = (k // 2 for k in self.kernel_size)
         inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         return ops.conv(inputs, kernel, self.strides, "valid", "channels_last")
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class PointwiseConvolution(keras.layers.Dense):
+    """1×1 convolution, computed as the matrix product that it is.
+
+    Takes the arguments of `keras.layers.Dense`. The default initialiser is PyTorch's
+    of a convolution.
+
+    Input: (..., C). Output: (..., units).
+    """
+
+    def __init__(self, units, **kwargs):
+        kwargs.setdefault(
+            "kernel_initializer",
+            keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+        )
+        super().__init__(units, **kwargs)
+
+    def call(self, inputs, training=None):
+        if keras.config.backend() != "torch":
+            return super().call(inputs, training=training)
+        # One operator for product and bias, where Keras takes two passes.
+        import torch.nn.functional as F
+
+        kernel = ops.convert_to_tensor(self.kernel)
+        bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        x = F.linear(inputs, kernel.T, bias)
+        return x if self.activation is None else self.activation(x)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -134,17 +167,8 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
     """
     size = kernel.shape[0]
     if keras.config.backend() == "torch":
-        import torch.nn.functional as F
-
-        x = F.conv2d(
-            x.permute(0, 3, 1, 2),
-            kernel.permute(2, 3, 0, 1),
-            bias,
-            stride=strides,
-            padding=size // 2,
-            groups=x.shape[3],
-        )
-        return x.permute(0, 2, 3, 1)
+        kernel = kernel.permute(2, 3, 0, 1)
+        return _torch_conv2d(x, kernel, bias, strides, size // 2, groups=x.shape[3])
     if strides == 1 and _on_jax_cpu():
         y = _shifted_sum(x, kernel)
     elif strides == 1:
@@ -154,6 +178,18 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
         x = ops.pad(x, ((0, 0), pad, pad, (0, 0)))
         y = ops.depthwise_conv(x, kernel, strides, "valid", "channels_last")
     return y if bias is None else y + bias
+
+
+def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
+    """PyTorch's convolution of the permuted view, which copies no layout.
+
+    `keras.ops.conv` makes x contiguous in both directions.
+    """
+    import torch.nn.functional as F
+
+    x = x.permute(0, 3, 1, 2)
+    x = F.conv2d(x, kernel, bias, strides, padding, groups=groups)
+    return x.permute(0, 2, 3, 1)
 
 
 def _on_jax_cpu():

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.layers.convolution import DepthwiseConvolution
+from keras_lrseg.layers.convolution import DepthwiseConvolution, PointwiseConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -28,21 +28,18 @@ class ConvolutionalFeedForward(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         hidden_shape = (*input_shape[:-1], int(channels * self.expansion_ratio))
-        # In the authors' code the two maps are 1×1 convolutions, so they start as such.
-        linear = {
-            "kernel_initializer": keras.initializers.VarianceScaling(
-                1 / 3, "fan_in", "uniform"
-            ),
-            "dtype": self.dtype_policy,
-        }
-        self.expand = keras.layers.Dense(hidden_shape[-1], name="expand", **linear)
+        self.expand = PointwiseConvolution(
+            hidden_shape[-1], name="expand", dtype=self.dtype_policy
+        )
         self.expand.build(input_shape)
         if self.depthwise:
             self.convolution = DepthwiseConvolution(
                 residual=True, name="convolution", dtype=self.dtype_policy
             )
             self.convolution.build(hidden_shape)
-        self.contract = keras.layers.Dense(channels, name="contract", **linear)
+        self.contract = PointwiseConvolution(
+            channels, name="contract", dtype=self.dtype_policy
+        )
         self.contract.build(hidden_shape)
 
     def call(self, x):

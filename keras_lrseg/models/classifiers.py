@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_lrseg.layers import PointwiseConvolution
+
 
 def make_classifier(classifier, num_classes, dtype=None):
     """Return a classification layer: "pixel" for a 1×1 convolution, or a layer given.
@@ -17,9 +19,8 @@ def make_classifier(classifier, num_classes, dtype=None):
     if isinstance(classifier, keras.layers.Layer):
         return classifier
     if classifier == "pixel":
-        return keras.layers.Conv2D(
+        return PointwiseConvolution(
             num_classes,
-            1,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
             name="classifier",
             dtype=dtype,

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models.segmenter import make_preprocessing
 
 
@@ -43,8 +44,8 @@ class ImageClassifier(keras.Model):
         dtype = keras.dtype_policies.get(dtype)
 
         # === Layers ===
-        head = keras.layers.Conv2D(
-            hidden_channels, 1, activation="gelu", name="head", dtype=dtype
+        head = PointwiseConvolution(
+            hidden_channels, activation="gelu", name="head", dtype=dtype
         )
         pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=dtype)
         classifier = keras.layers.Dense(num_classes, name="classifier", dtype=dtype)

@@ -71,6 +71,8 @@ Returns:
 
 
 def _segmenter(variant):
+    default_name = f"lrformer_{variant.lower()}"
+
     def build(
         num_classes,
         weights=None,
@@ -87,7 +89,7 @@ def _segmenter(variant):
         depthwise=True,
         feed_forward_depthwise=True,
         reset_head=False,
-        name=f"lrformer_{variant.lower()}",
+        name=default_name,
         dtype=None,
     ):
         settings = dict(VARIANTS[variant])
@@ -125,6 +127,8 @@ def _segmenter(variant):
 
 
 def _classifier(variant):
+    default_name = f"lrformer_{variant.lower()}_classifier"
+
     def build(
         num_classes=1000,
         weights=None,
@@ -134,7 +138,7 @@ def _classifier(variant):
         activation=None,
         drop_path_rate=0.1,
         pool_size=7,
-        name=f"lrformer_{variant.lower()}_classifier",
+        name=default_name,
         dtype=None,
     ):
         settings = {**VARIANTS[variant], "drop_path_rate": drop_path_rate}

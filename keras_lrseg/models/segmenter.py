@@ -1,6 +1,7 @@
 """Backbone, decoder and classifier composed to a semantic segmenter."""
 
 import keras
+import numpy as np
 
 from keras_lrseg.layers import ResizeLike
 
@@ -23,7 +24,9 @@ class SemanticSegmenter(keras.Model):
         upsample: enlarge the logits bilinearly to the images' size. False: logits at
             the decoder's stride.
         activation: of the result; None gives logits, "softmax" probabilities.
-        dropout_rate: probability of dropping a whole channel in front of the classifier.
+        dropout_rate: probability of dropping a whole channel before the classifier.
+        classes: names of the labels, for predictions and exported files; or None.
+        palette: their colours, (num_classes, 3) RGB 0..255; or None.
 
     Input: images (B, H, W, 3), uint8 or float.
     Output: float32 (B, H, W, num_classes), whatever the dtype policy.
@@ -43,6 +46,8 @@ class SemanticSegmenter(keras.Model):
         upsample=True,
         activation=None,
         dropout_rate=0.0,
+        classes=None,
+        palette=None,
         name="semantic_segmenter",
         **kwargs,
     ):
@@ -74,6 +79,8 @@ class SemanticSegmenter(keras.Model):
         self.activation = activation
         self.dropout_rate = dropout_rate
         self.num_classes = self.output_shape[-1]
+        self.classes = classes
+        self.palette = palette
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -86,6 +93,10 @@ class SemanticSegmenter(keras.Model):
             "upsample": self.upsample,
             "activation": self.activation,
             "dropout_rate": self.dropout_rate,
+            "classes": None if self.classes is None else list(self.classes),
+            "palette": None
+            if self.palette is None
+            else np.asarray(self.palette).tolist(),
             "name": self.name,
         }
 

@@ -1,0 +1,104 @@
+"""The whole state of a training run in one file, written whole or not at all.
+
+Keras's own backup leaves out the state of random generators, so a resumed run with
+dropout would end elsewhere. Here every variable of model and optimizer is kept.
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+import zlib
+
+import keras
+import numpy as np
+
+from keras_lrseg.data import atomic_path
+
+KEEP = 2  # one more than needed: a damaged file falls back to the one before
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save the state at the end of every epoch, and keep the last two.
+
+    Args:
+        folder: where the files go, `step_00001000.npz` and so on.
+        epoch_steps: steps of an epoch, for the file's name.
+        steps: of the whole run; its last epoch may be shorter.
+    """
+
+    def __init__(self, folder, epoch_steps: int, steps: int):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.epoch_steps = epoch_steps
+        self.steps = steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            return  # a state without use must not push out the last good one
+        step = min((epoch + 1) * self.epoch_steps, self.steps)
+        save_state(self.model, self.folder / f"step_{step:08d}.npz", step)
+        for old in sorted(self.folder.glob("step_*.npz"))[:-KEEP]:
+            old.unlink()
+
+
+def save_state(model, path: pathlib.Path, step: int) -> None:
+    """Write all variables of a compiled model and its optimizer."""
+    arrays = {
+        f"{i:05d}": keras.ops.convert_to_numpy(variable)
+        for i, variable in enumerate(_variables(model))
+    }
+    names = json.dumps([v.path for v in _variables(model)])
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, step=step, names=names, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def restore_latest(model, folder) -> int:
+    """Restore the newest whole checkpoint of a folder into a compiled model.
+
+    A damaged file is named and the one before it is used.
+
+    Returns:
+        The step to go on from; 0 if there is no checkpoint.
+
+    Raises:
+        ValueError: if checkpoints exist and none can be read, or they belong to
+            another model.
+    """
+    paths = sorted(pathlib.Path(folder).glob("step_*.npz"), reverse=True)
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            print(f"{path} is damaged ({error}); trying the one before.", flush=True)
+            continue
+        _assign(model, arrays, path)
+        return int(arrays["step"])
+    if paths:
+        raise ValueError(
+            f"No checkpoint in {folder} can be read. Start again in another folder."
+        )
+    return 0
+
+
+def _assign(model, arrays, path):
+    variables = _variables(model)
+    names = json.loads(str(arrays["names"]))
+    same = len(names) == len(variables) and all(
+        arrays[f"{i:05d}"].shape == tuple(v.shape) for i, v in enumerate(variables)
+    )
+    if not same:
+        raise ValueError(
+            f"{path} belongs to another model or optimizer: {len(names)} variables, "
+            f"expected {len(variables)} of the same shapes."
+        )
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[f"{i:05d}"])
+
+
+def _variables(model):
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]

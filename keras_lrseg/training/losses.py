@@ -1,0 +1,44 @@
+"""The loss of semantic segmentation."""
+
+import keras
+from keras import ops
+
+from keras_lrseg.layers import resize_bilinear
+
+IGNORE = 255
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class SegmentationCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
+    """Cross-entropy of logits, the mean over the labelled pixels of the batch.
+
+    The authors average over all pixels, ignored ones included; here a crop with much
+    unlabelled area weighs no less. It is 0 when every pixel is ignored.
+
+    Args:
+        ignore_class: the label that is left out.
+        name: of the loss.
+
+    Call arguments:
+        y_true: labels (B, H, W) of any integer type; (B, H, W, 1) too.
+        y_pred: logits (B, h, w, K), enlarged bilinearly to (H, W) if smaller.
+    """
+
+    def __init__(self, ignore_class=IGNORE, name="segmentation_cross_entropy"):
+        super().__init__(
+            from_logits=True, ignore_class=ignore_class, name=name, dtype="float32"
+        )
+
+    def call(self, y_true, y_pred):
+        y_true = _as_label_map(y_true)
+        y_pred = resize_bilinear(y_pred, ops.shape(y_true)[1:3])
+        return super().call(y_true, y_pred)
+
+    def get_config(self):
+        return {"ignore_class": self.ignore_class, "name": self.name}
+
+
+def _as_label_map(labels):
+    """Labels as int32 (B, H, W)."""
+    labels = ops.cast(labels, "int32")
+    return ops.squeeze(labels, -1) if len(labels.shape) == 4 else labels

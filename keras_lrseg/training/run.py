@@ -1,0 +1,178 @@
+"""A training run in a folder: log, checkpoints, scores, model; it can be resumed."""
+
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_lrseg.data import SegmentationDataset, atomic_path, training_pipeline
+from keras_lrseg.evaluation import evaluate
+from keras_lrseg.training.checkpoint import Checkpoint, restore_latest
+from keras_lrseg.training.losses import SegmentationCrossEntropy
+from keras_lrseg.training.optimizers import make_optimizer
+
+
+def train(
+    model: keras.Model,
+    dataset: SegmentationDataset,
+    out: str | pathlib.Path,
+    *,
+    crop: tuple[int, int],
+    batch_size: int,
+    steps: int,
+    learning_rate: float,
+    validation: SegmentationDataset | None = None,
+    epoch_steps: int = 500,
+    warmup_steps: int | None = None,
+    weight_decay: float = 0.01,
+    global_clipnorm: float | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> pathlib.Path:
+    """Train a segmenter and keep everything in one folder.
+
+    `out/checkpoints` holds the state at the end of the last epochs, `out/log.csv` the
+    loss (and the validation mIoU) of each epoch, `out/run.json` the settings, and
+    `out/model.keras` the result with the classes' names and colours.
+
+    Args:
+        model: a segmenter with the dataset's number of classes.
+        dataset: what to train on.
+        out: folder of the run, made if missing.
+        crop: (height, width) of the training crops, in pixels.
+        batch_size: images in a batch.
+        steps: batches in the whole run.
+        learning_rate: the peak.
+        validation: scored at the end of every epoch, each image at its own size.
+        epoch_steps: batches from one checkpoint to the next.
+        warmup_steps: None for 1,500, or a tenth of a run below 15,000 steps.
+        weight_decay, global_clipnorm: of `make_optimizer`.
+        seed: of data order and augmentation.
+        resume: go on from the last checkpoint in `out`.
+
+    Returns:
+        The path of `model.keras`.
+
+    Raises:
+        ValueError: if classes differ, `out` already holds a run and `resume` is False,
+            or the run in `out` has other settings.
+        FloatingPointError: if the loss is no longer finite; checkpoints stay.
+    """
+    out = pathlib.Path(out)
+    _check_classes(model, dataset)
+    if warmup_steps is None:
+        warmup_steps = min(1500, steps // 10)
+    settings = {
+        "model": model.name,
+        "classes": list(dataset.classes),
+        "images": len(dataset),
+        "crop": list(crop),
+        "batch_size": batch_size,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "epoch_steps": epoch_steps,
+        "warmup_steps": warmup_steps,
+        "weight_decay": weight_decay,
+        "global_clipnorm": global_clipnorm,
+        "seed": seed,
+    }
+    _open_run(out, settings, resume)
+    model.classes, model.palette = dataset.classes, dataset.palette
+    model.compile(
+        optimizer=make_optimizer(
+            model, learning_rate, steps, warmup_steps, weight_decay, global_clipnorm
+        ),
+        loss=SegmentationCrossEntropy(),
+    )
+    start = restore_latest(model, out / "checkpoints") if resume else 0
+    if resume:
+        print(f"Resuming at step {start} of {steps} from {out}", flush=True)
+    callbacks = [keras.callbacks.TerminateOnNaN()]
+    if validation is not None:
+        callbacks.append(Validation(validation))
+    callbacks += [
+        keras.callbacks.CSVLogger(out / "log.csv", append=resume),
+        Checkpoint(out / "checkpoints", epoch_steps, steps),
+    ]
+    if start < steps:
+        stream = training_pipeline(
+            dataset, crop, batch_size, seed=seed, start_step=start
+        )
+        history = model.fit(
+            stream.take(steps - start),
+            initial_epoch=start // epoch_steps,
+            epochs=math.ceil(steps / epoch_steps),
+            steps_per_epoch=min(epoch_steps, steps),
+            callbacks=callbacks,
+        )
+        _check_finite(history, out)
+    path = out / "model.keras"
+    save_model(model, path)
+    return path
+
+
+def save_model(model, path) -> None:
+    """Save a model as `.keras` under a temporary name, then rename it."""
+    path = pathlib.Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"A model is saved as .keras. Received: {path}")
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+
+
+class Validation(keras.callbacks.Callback):
+    """Score a dataset at the end of every epoch, as "val_miou" in the logs."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.dataset = dataset
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores = evaluate(self.model, self.dataset)
+        print(f"\nEpoch {epoch + 1}: validation mIoU {scores.miou:.4f}", flush=True)
+        if logs is not None:
+            logs["val_miou"] = scores.miou
+
+
+def _check_classes(model, dataset):
+    if model.output_shape[-1] != len(dataset.classes):
+        raise ValueError(
+            f"The model has {model.output_shape[-1]} classes and the data "
+            f"{len(dataset.classes)}. Type num_classes={len(dataset.classes)}."
+        )
+
+
+def _open_run(out, settings, resume):
+    """Write `run.json`, or compare it with the one of the run to resume."""
+    path = out / "run.json"
+    if path.exists() and not resume:
+        raise ValueError(
+            f"{out} already holds a run. Type --resume to go on with it, or choose "
+            "another --out."
+        )
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    before = json.loads(path.read_text())
+    different = [
+        f"{key} (was {before.get(key)!r}, now {value!r})"
+        for key, value in settings.items()
+        if before.get(key) != value
+    ]
+    if different:
+        raise ValueError(
+            f"The run in {out} has other settings: {', '.join(different)}. Resume with "
+            "the same ones, or choose another --out."
+        )
+
+
+def _check_finite(history, out):
+    losses = history.history.get("loss", [])
+    if losses and not np.isfinite(losses[-1]):
+        raise FloatingPointError(
+            f"The loss is no longer finite after {len(losses)} epochs. The last good "
+            f"checkpoint is in {out / 'checkpoints'}; try a lower --learning-rate."
+        )
