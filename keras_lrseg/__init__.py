@@ -1,6 +1,17 @@
 """LRFormer and OffSeg semantic segmentation for Keras 3."""
 
-from keras_lrseg import backbones, checkpoints, decoders, layers, models
+from keras_lrseg import (
+    analysis,
+    backbones,
+    checkpoints,
+    data,
+    decoders,
+    evaluation,
+    export,
+    layers,
+    models,
+    training,
+)
 from keras_lrseg.models import (
     ImageClassifier,
     LRFormerB,
@@ -31,9 +42,14 @@ __all__ = [
     "LRFormerXL",
     "LRFormerXLClassifier",
     "SemanticSegmenter",
+    "analysis",
     "backbones",
     "checkpoints",
+    "data",
     "decoders",
+    "evaluation",
+    "export",
     "layers",
     "models",
+    "training",
 ]

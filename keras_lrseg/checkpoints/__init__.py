@@ -1,5 +1,10 @@
 """Weights from files: Keras's own, and the published PyTorch checkpoints."""
 
-from keras_lrseg.checkpoints.load import load_backbone_weights, load_weights
+from keras_lrseg.checkpoints.load import (
+    load_backbone_weights,
+    load_model,
+    load_weights,
+    published_classes,
+)
 
-__all__ = ["load_backbone_weights", "load_weights"]
+__all__ = ["load_backbone_weights", "load_model", "load_weights", "published_classes"]

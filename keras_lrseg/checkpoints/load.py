@@ -69,11 +69,27 @@ def load_model(path):
     Raises:
         ValueError: if the file is damaged or not a Keras model.
     """
+    path = resolve(path)
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras lets zip, JSON, HDF5 and type errors through.
         first = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ValueError(f"{path} is not a readable .keras model: {first}") from error
+
+
+def published_classes(path) -> int:
+    """Return the number of classes of a published segmentation checkpoint.
+
+    Raises:
+        ValueError: if the file has no classification layer.
+    """
+    bias = read_state_dict(resolve(path)).get("decode_head.conv_seg.bias")
+    if bias is None:
+        raise ValueError(
+            f"{path} has no classification layer decode_head.conv_seg. A backbone "
+            "alone is loaded with backbone_weights=."
+        )
+    return len(bias)
 
 
 def _load_state_dict(model, state, path, head):

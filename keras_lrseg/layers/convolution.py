@@ -143,12 +143,6 @@ class DepthwiseConvolution(keras.layers.Layer):
         size = (None if n is None else -(-n // self.strides) for n in size)
         return (batch, *size, channels)
 
-    def flops(self, input_shape):
-        """Multiply-accumulates for an input of `input_shape`."""
-        return self.kernel_size**2 * int(
-            np.prod(self.compute_output_shape(input_shape))
-        )
-
     def get_config(self):
         return {
             **super().get_config(),

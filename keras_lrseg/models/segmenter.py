@@ -64,9 +64,8 @@ class SemanticSegmenter(keras.Model):
         # === Functional Model ===
         x = make_preprocessing()(images) if include_preprocessing else images
         x = decoder(pyramid_model(backbone)(x))
-        x = classifier(dropout(x))
-        if upsample:
-            x = resize([x, images])
+        logits = classifier(dropout(x))
+        x = resize([logits, images]) if upsample else logits
         x = activate(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
 
@@ -78,6 +77,7 @@ class SemanticSegmenter(keras.Model):
         self.upsample = upsample
         self.activation = activation
         self.dropout_rate = dropout_rate
+        self.logits = logits  # symbolic, at the decoder's stride
         self.num_classes = self.output_shape[-1]
         self.classes = classes
         self.palette = palette

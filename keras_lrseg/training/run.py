@@ -106,6 +106,7 @@ def train(
             epochs=math.ceil(steps / epoch_steps),
             steps_per_epoch=min(epoch_steps, steps),
             callbacks=callbacks,
+            shuffle=False,
         )
         _check_finite(history, out)
     path = out / "model.keras"

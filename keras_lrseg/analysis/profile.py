@@ -1,0 +1,163 @@
+"""Parameters and multiply-accumulates of a model at one image size."""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import math
+
+import keras
+
+from keras_lrseg.layers import DepthwiseConvolution, PointwiseConvolution
+
+CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    DepthwiseConvolution,
+    PointwiseConvolution,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a model costs at one image size, batch 1.
+
+    Args:
+        params: trainable and frozen weights; the statistics of batch norms are none.
+        flops: multiply-accumulates of convolutions, linear maps and attention products.
+            Pooling, resizing, norms and activations are left out.
+        conv_flops: those of convolutions alone.
+        attention_flops: those of attention products alone.
+        parts: the same of backbone, decoder and classifier, by name.
+    """
+
+    params: int
+    flops: int
+    conv_flops: int
+    attention_flops: int
+    parts: dict[str, "Profile"] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'':12} {'params':>10} {'FLOPs':>10} {'convolutions':>13} "
+            f"{'attention':>10}"
+        ]
+        for name, part in {**self.parts, "total": self}.items():
+            lines.append(
+                f"{name:12} {part.params / 1e6:8.3f} M {part.flops / 1e9:8.2f} G "
+                f"{part.conv_flops / 1e9:11.2f} G {part.attention_flops / 1e9:8.3f} G"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """One JSON object of plain integers."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
+    """Count a model's parameters and FLOPs for one RGB image.
+
+    The model is traced on shapes alone; nothing is computed.
+
+    Args:
+        model: a segmenter or classifier of this library, or any Keras model made of
+            convolutions, linear maps and layers that have `attention_flops`.
+        size: (height, width) of the image in pixels.
+    """
+    counts = _Counts()
+    with counts.recording(model):
+        # Keras traces this layer's `call`, and so every inner layer, on shapes alone.
+        _Traced(model).compute_output_spec(keras.KerasTensor((1, *size, 3), "float32"))
+    parts = {
+        name: counts.profile(getattr(model, name))
+        for name in ("backbone", "decoder", "classifier")
+        if hasattr(model, name)
+    }
+    return dataclasses.replace(counts.profile(model), parts=parts)
+
+
+def count_params(model) -> int:
+    """Number of weights without the statistics of batch norms and preprocessing."""
+    statistics = (keras.layers.BatchNormalization, keras.layers.Normalization)
+    left_out = {
+        id(v)
+        for layer in _all_layers(model)
+        if isinstance(layer, statistics)
+        for v in layer.non_trainable_variables
+        if v.name in ("moving_mean", "moving_variance", "mean", "variance", "count")
+    }
+    return sum(math.prod(v.shape) for v in model.weights if id(v) not in left_out)
+
+
+class _Traced(keras.layers.Layer):
+    """Hides `compute_output_shape`, so that Keras traces the model's `call`."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, images):
+        return self.model(images, training=False)
+
+
+class _Counts:
+    """Multiply-accumulates of each layer that ran while recording."""
+
+    def __init__(self):
+        self.of_layer = collections.Counter()
+
+    @contextlib.contextmanager
+    def recording(self, model):
+        """Wrap the `call` of the layers that multiply, and unwrap them again."""
+        counted = [layer for layer in _all_layers(model) if _multiplies(layer)]
+        for layer in counted:
+            layer.call = self._wrapped(layer, layer.call)
+        try:
+            yield
+        finally:
+            for layer in counted:
+                del layer.call
+
+    def _wrapped(self, layer, call):
+        def record(x, *args, **kwargs):
+            y = call(x, *args, **kwargs)
+            self._add(layer, tuple(x.shape), tuple(y.shape))
+            return y
+
+        return record
+
+    def _add(self, layer, input_shape, output_shape):
+        if hasattr(layer, "attention_flops"):
+            flops = layer.attention_flops(input_shape)
+        else:
+            flops = math.prod(output_shape) * _products_per_output(layer)
+        self.of_layer[id(layer)] += flops
+
+    def profile(self, model) -> Profile:
+        """The sums over the layers of a model or of a part of one."""
+        flops = conv_flops = attention_flops = 0
+        for layer in _all_layers(model):
+            n = self.of_layer[id(layer)]
+            flops += n
+            conv_flops += n if isinstance(layer, CONVOLUTIONS) else 0
+            attention_flops += n if hasattr(layer, "attention_flops") else 0
+        return Profile(count_params(model), flops, conv_flops, attention_flops)
+
+
+def _multiplies(layer):
+    kinds = (*CONVOLUTIONS, keras.layers.Dense)
+    return isinstance(layer, kinds) or hasattr(layer, "attention_flops")
+
+
+def _products_per_output(layer) -> int:
+    """Products that make one value of a convolution's or linear map's output."""
+    if isinstance(layer, DepthwiseConvolution):
+        return layer.kernel_size**2
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return math.prod(layer.kernel_size)
+    return math.prod(layer.kernel.shape[:-1])
+
+
+def _all_layers(model):
+    """Every layer inside once; Keras has no public name for this."""
+    return {id(layer): layer for layer in model._flatten_layers()}.values()

@@ -1,0 +1,30 @@
+"""Images and masks: what a dataset is, the demo data, augmentation, label pictures."""
+
+from keras_lrseg.data.augment import MEAN_COLOUR
+from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset, load_demo
+from keras_lrseg.data.files import (
+    atomic_path,
+    load_image,
+    load_mask,
+    save_image,
+    save_mask,
+)
+from keras_lrseg.data.pictures import colour_labels, default_palette, overlay
+from keras_lrseg.data.pipeline import training_pipeline, validation_pipeline
+
+__all__ = [
+    "IGNORE_LABEL",
+    "MEAN_COLOUR",
+    "SegmentationDataset",
+    "atomic_path",
+    "colour_labels",
+    "default_palette",
+    "load_demo",
+    "load_image",
+    "load_mask",
+    "overlay",
+    "save_image",
+    "save_mask",
+    "training_pipeline",
+    "validation_pipeline",
+]

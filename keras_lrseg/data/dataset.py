@@ -1,0 +1,270 @@
+"""Paired images and masks with their classes: what every other module is given."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_lrseg.data.files import (
+    IMAGE_SUFFIXES,
+    check_labels,
+    load_image,
+    load_mask,
+)
+from keras_lrseg.data.pictures import default_palette
+
+IGNORE_LABEL = 255
+
+Classes = Sequence[str] | str | Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset:
+    """Images with a class for every pixel.
+
+    `dataset[i]` gives `(image, mask)`, uint8 RGB (H, W, 3) and uint8 train ids (H, W),
+    where 255 means ignored; sizes may differ from pair to pair. Files are read when
+    asked for, with Pillow alone, so that evaluation runs without TensorFlow. Usually
+    made by `from_folders`, `from_arrays` or `load_demo`.
+
+    Args:
+        images: paths, or uint8 arrays (H, W, 3).
+        masks: paths or uint8 arrays (H, W), as many as images.
+        classes: the names of train ids 0..K-1, K in 2..255.
+        palette: uint8 (K, 3), RGB.
+        name: for tables and messages.
+
+    Raises: ValueError where these do not fit together.
+    """
+
+    images: Sequence[Path | np.ndarray]
+    masks: Sequence[Path | np.ndarray]
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    name: str
+
+    def __post_init__(self):
+        if len(self.images) != len(self.masks):
+            raise ValueError(
+                f"Expected as many masks as images, got {len(self.images)} images and "
+                f"{len(self.masks)} masks."
+            )
+        if len(self.images) == 0:
+            raise ValueError("Expected at least one image, got none.")
+        if not 2 <= len(self.classes) <= 255:
+            raise ValueError(f"Expected 2 to 255 classes, got {len(self.classes)}.")
+        twice = [name for name, n in Counter(self.classes).items() if n > 1]
+        if twice:
+            raise ValueError(f"Class names must differ, got twice: {twice[0]!r}.")
+        if self.palette.shape != (len(self.classes), 3):
+            raise ValueError(
+                f"Expected a palette of shape {(len(self.classes), 3)}, "
+                f"got {self.palette.shape}."
+            )
+
+    @classmethod
+    def from_folders(
+        cls,
+        images: str | Path,
+        masks: str | Path,
+        classes: Classes = None,
+        *,
+        name: str | None = None,
+    ) -> SegmentationDataset:
+        """Pairs the images of one folder with the masks of another by file stem.
+
+        Args:
+            images: folder of .jpg, .jpeg, .png or .bmp files, 8 bits a channel.
+            masks: folder of .png files that hold train ids as grey values (mode L) or
+                palette indices (mode P), 255 = ignored. Masks without an image are
+                left out.
+            classes: the class names; or the path of a text file with one class a line,
+                optionally with a colour ("traffic light #ffaa00"); or None: all masks
+                are read to find the largest label, and names are "class 0", ...
+            name: by default the image folder's.
+
+        The pairs are sorted by stem. Only the first mask is read here: `check` reads
+        everything.
+
+        Raises: ValueError, FileNotFoundError.
+        """
+        images, masks = Path(images), Path(masks)
+        image_of = _files_by_stem(images, IMAGE_SUFFIXES)
+        mask_of = _files_by_stem(masks, (".png",))
+        missing = [stem for stem in image_of if stem not in mask_of]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(image_of)} images have no mask; the first: "
+                f"{image_of[missing[0]]} needs {masks / missing[0]}.png"
+            )
+        mask_paths = [mask_of[stem] for stem in image_of]
+        load_mask(mask_paths[0])
+        names, palette = _resolve_classes(classes, map(load_mask, mask_paths))
+        return cls(
+            list(image_of.values()), mask_paths, names, palette, name or images.name
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        classes: Classes = None,
+        *,
+        name: str = "arrays",
+    ) -> SegmentationDataset:
+        """Pairs arrays held in memory; they are not copied.
+
+        Args:
+            images: uint8 (N, H, W, 3), or a list of uint8 (H, W, 3) of any sizes, RGB.
+            masks: uint8 (N, H, W), or a list of uint8 (H, W): train ids, 255 = ignored.
+            classes: as in `from_folders`.
+            name: for tables and messages.
+
+        Raises: ValueError.
+        """
+        for i, (image, mask) in enumerate(zip(images, masks, strict=False)):
+            _check_array(image, "(H, W, 3)", f"image {i}")
+            _check_array(mask, "(H, W)", f"mask {i}")
+        names, palette = _resolve_classes(classes, masks)
+        return cls(images, masks, names, palette, name)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads and checks one pair. Raises: ValueError that names the file."""
+        index = operator.index(index)
+        image, mask = self.images[index], self.masks[index]
+        image_name, mask_name = f"image {index}", f"mask {index}"
+        if isinstance(image, str | Path):
+            image, image_name = load_image(image), str(image)
+        if isinstance(mask, str | Path):
+            mask, mask_name = load_mask(mask), str(mask)
+        if image.shape[:2] != mask.shape:
+            raise ValueError(
+                f"Expected a mask of the image's size {image.shape[:2]}, got "
+                f"{mask.shape}: {image_name} and {mask_name}"
+            )
+        check_labels(mask, self.num_classes, mask_name)
+        return image, mask
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return (self[i] for i in range(len(self)))
+
+    def subset(self, indices: Sequence[int]) -> SegmentationDataset:
+        """The pairs at `indices`, in that order; classes and colours stay."""
+        return replace(
+            self,
+            images=[self.images[i] for i in indices],
+            masks=[self.masks[i] for i in indices],
+        )
+
+    def check(self, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Reads every pair and counts the pixels of each class.
+
+        Args:
+            progress: called as `progress(done, total)` after each pair.
+
+        Returns: int64 (K,).
+        Raises: ValueError naming the first file that is unreadable, truncated, of a
+            size that differs from its partner's, or holds a label outside the classes.
+        """
+        counts = np.zeros(256, np.int64)
+        for done, (_, mask) in enumerate(self, start=1):
+            counts += np.bincount(mask.reshape(-1), minlength=256)
+            if progress:
+                progress(done, len(self))
+        return counts[: self.num_classes]
+
+
+def load_demo(split: str) -> SegmentationDataset:
+    """The land cover data that ships with the package.
+
+    Tiles of 256x256 of NASA's Blue Marble with Köppen-Geiger climate zones, merged to
+    water, vegetated, arid, tundra and ice, as labels. `demo/ATTRIBUTION.md` names the
+    sources and says what such labels are worth.
+
+    Args:
+        split: "train" (91 tiles) or "validation" (33 tiles).
+    """
+    if split not in ("train", "validation"):
+        raise ValueError(f'Expected split "train" or "validation", got {split!r}.')
+    demo = Path(__file__).with_name("demo")
+    return SegmentationDataset.from_folders(
+        demo / split / "images",
+        demo / split / "masks",
+        demo / "classes.txt",
+        name=f"demo/{split}",
+    )
+
+
+def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The folder's visible files with these suffixes, sorted by stem."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No such folder: {folder}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.stem, path.name)):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise ValueError(
+                f"Two files of one stem: {found[path.stem]} and {path}. "
+                "Rename or remove one."
+            )
+        found[path.stem] = path
+    if not found:
+        raise ValueError(f"Found no file of {', '.join(suffixes)} in {folder}")
+    return found
+
+
+def _check_array(array: np.ndarray, shape: str, name: str) -> None:
+    rank_fits = array.ndim == shape.count(",") + 1
+    channels_fit = not shape.endswith("3)") or array.shape[-1:] == (3,)
+    if array.dtype != np.uint8 or not (rank_fits and channels_fit):
+        raise ValueError(
+            f"Expected a uint8 array of shape {shape}, got {array.dtype} "
+            f"{array.shape}: {name}"
+        )
+
+
+def _resolve_classes(
+    classes: Classes, masks: Iterable[np.ndarray]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names and palette from what the user gave; `masks` serve None only."""
+    if isinstance(classes, str | Path):
+        return _read_classes(Path(classes))
+    if classes is None:
+        largest = [np.max(m, where=m != IGNORE_LABEL, initial=0) for m in masks]
+        classes = [f"class {i}" for i in range(int(max(largest, default=0)) + 1)]
+    return tuple(classes), default_palette(len(classes))
+
+
+def _read_classes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Parses lines such as "traffic light #ffaa00"; empty lines are skipped."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file of class names: {path}")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line]
+    palette = default_palette(len(lines))
+    names = []
+    for i, line in enumerate(lines):
+        match = re.fullmatch(r"([^#]*[^#\s])(?:\s+#([0-9a-fA-F]{6}))?", line)
+        if not match:
+            raise ValueError(
+                f'Expected "name" or "name #rrggbb", got {line!r} in {path}'
+            )
+        names.append(match[1])
+        if match[2]:
+            palette[i] = tuple(bytes.fromhex(match[2]))
+    return tuple(names), palette

@@ -1,0 +1,148 @@
+"""Reading images and masks, writing pictures: the only code that touches files."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+# Deep images: squeezing their 16 or 32 bits into 8 is the user's decision.
+_DEEP_MODES = ("I", "F")
+# Pillow stretches the values of grey PNGs of 2 and 4 bits to 0..255.
+_STRETCHED = ("L;2", "L;4")
+
+
+def required(module: str) -> ModuleType:
+    """Imports `module`, or raises an ImportError that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"keras_lrseg.data needs `{module}`, which cannot be imported ({error}). "
+            "Type: pip install keras-lrseg[data]"
+        ) from error
+
+
+def load_image(path: str | Path) -> np.ndarray:
+    """Reads an image file (JPEG, PNG or BMP of 8 bits) as RGB.
+
+    Grey images get three equal channels; an alpha channel is dropped; a camera's
+    orientation tag is not applied, as masks have none.
+
+    Returns: uint8 (H, W, 3). Raises: ValueError naming the file.
+    """
+    image, mode = _decode(path, "image")
+    if mode.startswith(_DEEP_MODES):
+        raise ValueError(
+            f"Expected an image of 8 bits a channel, got mode {mode}: {path}. "
+            "Convert it to 8-bit RGB."
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def load_mask(path: str | Path) -> np.ndarray:
+    """Reads a PNG of train ids: 8-bit grey (mode L) or palette indices (mode P).
+
+    Returns: uint8 (H, W). Raises: ValueError naming the file.
+    """
+    mask, mode = _decode(path, "mask")
+    if mode not in ("L", "P"):
+        raise ValueError(
+            "Expected a mask of train ids (8-bit PNG, mode L or P, 255 = ignored), "
+            f"got mode {mode}: {path}. Convert its colours or values to train ids; "
+            "keras_lrseg.data.save_mask(path, labels, palette) writes such a file."
+        )
+    return np.asarray(mask)
+
+
+def _decode(path: str | Path, what: str) -> tuple[Any, str]:
+    """The decoded Pillow image, and its mode as it is in the file."""
+    pillow = required("PIL.Image")
+    try:
+        with pillow.open(path) as image:
+            raw_mode = image.tile[0].args if image.tile else None
+            image.load()
+    # Decoders of corrupt files raise OSError, SyntaxError, EOFError, ValueError, ...
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"Cannot read the {what} {path}: {reason}") from error
+    return image, raw_mode if raw_mode in _STRETCHED else image.mode
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` that takes its place when all went well.
+
+    The folder is made if it is missing. Example:
+
+        with atomic_path("report.csv") as temporary:
+            temporary.write_text(text)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes a uint8 (H, W, 3) picture; the suffix of `path` chooses the format."""
+    pillow = required("PIL.Image")
+    with atomic_path(path) as temporary:
+        pillow.fromarray(image).save(temporary)
+
+
+def save_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray) -> None:
+    """Writes train ids as a PNG that picture viewers show in colour.
+
+    Args:
+        path: ends with `.png`.
+        labels: integers (H, W), 0..K-1, or 255 for ignored (shown black).
+        palette: uint8 (K, 3), RGB.
+
+    `load_mask` gives the same labels back. Raises: ValueError.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"Labels are kept without loss in a .png only, got: {path}")
+    check_labels(labels, len(palette))
+    pillow = required("PIL.Image")
+    # All 256 colours, or Pillow would write fewer bits a pixel and lose the 255s.
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    picture = pillow.fromarray(labels.astype(np.uint8))
+    picture.putpalette(colours.tobytes())
+    with atomic_path(path) as temporary:
+        picture.save(temporary, optimize=True)
+
+
+def check_labels(labels: np.ndarray, num_classes: int, name: str = "labels") -> None:
+    """Raises a ValueError if `labels` holds anything but 0..num_classes-1 and 255.
+
+    Args:
+        labels: integers (H, W).
+        num_classes: 2..255.
+        name: what the message calls them, such as a file's path.
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"Expected integer labels of shape (H, W), got {labels.dtype} "
+            f"{labels.shape}: {name}"
+        )
+    wrong = (labels != 255) & ((labels < 0) | (labels >= num_classes))
+    if wrong.any():
+        values = np.unique(labels[wrong])
+        shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+        raise ValueError(
+            f"Expected train ids 0..{num_classes - 1} or 255 (ignored), "
+            f"got {shown}: {name}"
+        )

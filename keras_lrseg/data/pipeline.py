@@ -1,0 +1,270 @@
+"""Batches of images and masks for `model.fit`, as tf.data on every Keras backend.
+
+Pairs are read by the dataset itself, in threads that let go of Python's lock while they
+decode: training and evaluation see the same pixels, and a bad file raises the same
+error, with its name, in both.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_lrseg.data.augment import (
+    MEAN_COLOUR,
+    augment,
+    gather_window,
+    pad,
+    resize_window,
+    scaled_size,
+    to_bytes,
+)
+from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset
+from keras_lrseg.data.files import required
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# The two uses of a seed, whose random numbers must not be the same.
+_ORDER, _AUGMENTATION = 0, 1
+
+
+def training_pipeline(
+    dataset: SegmentationDataset,
+    crop: tuple[int, int],
+    batch_size: int,
+    *,
+    seed: int = 0,
+    scale: tuple[float, float] = (0.5, 2.0),
+    short_side: int | None = None,
+    max_class_share: float = 0.75,
+    flip: bool = True,
+    photometric: bool = True,
+    start_step: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """An endless stream of augmented batches: give `fit` its `steps_per_epoch`.
+
+    Each image is scaled by a random factor, cropped at random, flipped left to right
+    with probability 0.5 and distorted in colour; where it is smaller than the crop it
+    is padded at the bottom and right with the mean colour, its mask with 255. Every
+    epoch is a new permutation of the dataset; a batch may span two epochs.
+
+    Element i of the stream is a pure function of (dataset, seed, i) and of the options:
+    it depends neither on the machine's parallelism nor on where the stream began.
+
+    Args:
+        dataset: what to read.
+        crop: (height, width) of the batches, in pixels.
+        batch_size: images per batch of this shard.
+        seed: any integer.
+        scale: range of the factor, drawn uniformly.
+        short_side: what a factor of 1 means: the short side in pixels (512 for ADE20K
+            and COCO-Stuff in the papers' recipes), or None for the image's own size.
+        max_class_share: the crop is drawn up to 10 times until no class covers more
+            than this share of its labelled pixels; 1.0 takes the first with a label.
+        flip: whether to flip.
+        photometric: whether to distort colours.
+        start_step: batches to skip; continues a stream exactly, at no cost.
+        shard: (index, count) of this process. The shards' batches, in order, make up
+            the batch of batch_size * count that one process would get. The stream is
+            already divided: turn off `fit`'s own (`auto_shard_dataset=False`).
+
+    Returns: batches (images uint8 (B, h, w, 3), masks uint8 (B, h, w)), static shapes.
+    Raises: ValueError for impossible arguments; from the stream,
+        `tf.errors.InvalidArgumentError` with the name of a file that cannot be used.
+    """
+    _check_sizes(crop, batch_size)
+    _check_options(scale, short_side, max_class_share, start_step, shard)
+    index, count = shard
+    tf = _tensorflow()
+    load = _loader(dataset)
+
+    def element(n):
+        """Element n of this shard is element i of the whole stream."""
+        i = (n // batch_size * count + index) * batch_size + n % batch_size
+        image, mask = load(_shuffled(i, len(dataset), seed))
+        key = tf.random.experimental.stateless_fold_in(
+            tf.constant([seed, _AUGMENTATION], tf.int64), i
+        )
+        return augment(
+            image,
+            mask,
+            key,
+            crop,
+            scale=scale,
+            short_side=short_side,
+            max_class_share=max_class_share,
+            flip=flip,
+            photometric=photometric,
+        )
+
+    numbers = tf.data.Dataset.counter(start_step * batch_size)
+    return _batched(numbers, element, batch_size)
+
+
+def validation_pipeline(
+    dataset: SegmentationDataset, size: tuple[int, int], batch_size: int
+) -> tf.data.Dataset:
+    """One pass in order, for `fit`'s `validation_data`.
+
+    Each pair is resized to fit into `size`, its aspect kept, and padded at the bottom
+    and right with the mean colour and 255. The last batch is filled up with blank
+    images whose masks are all 255, so that every batch has the same static shape. This
+    watches a training; a result to report is measured at the images' own sizes by
+    `keras_lrseg.evaluation`.
+
+    Args:
+        dataset: what to read.
+        size: (height, width) of the batches, in pixels.
+        batch_size: images per batch.
+
+    Returns: ceil(len(dataset) / batch_size) batches (images uint8 (B, h, w, 3), masks
+        uint8 (B, h, w)). Raises: as `training_pipeline`.
+    """
+    _check_sizes(size, batch_size)
+    tf = _tensorflow()
+    load = _loader(dataset)
+
+    def element(i):
+        image, mask = load(i)
+        source = tf.cast(tf.shape(mask), tf.float32)
+        factor = tf.reduce_min(tf.constant(size, tf.float32) / source)
+        window = tf.minimum(scaled_size(mask, factor), size)
+        image = resize_window(image, window, [0, 0], window)
+        mask = gather_window(mask, window, [0, 0], window)
+        return pad(to_bytes(image), mask, size)
+
+    batches = -(-len(dataset) // batch_size)
+    numbers = tf.data.Dataset.range(batches * batch_size)
+    return _batched(numbers, element, batch_size)
+
+
+def _check_sizes(size: tuple[int, int], batch_size: int) -> None:
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"Expected a size (height, width) in pixels, got {size}.")
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch_size of 1 or more, got {batch_size}.")
+
+
+def _check_options(
+    scale: tuple[float, float],
+    short_side: int | None,
+    max_class_share: float,
+    start_step: int,
+    shard: tuple[int, int],
+) -> None:
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(
+            f"Expected shard (index, count) with 0 <= index < count, got {shard}."
+        )
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"Expected scale (low, high), 0 < low <= high, got {scale}.")
+    if short_side is not None and short_side < 1:
+        raise ValueError(f"Expected short_side of 1 or more, got {short_side}.")
+    if not 0 < max_class_share <= 1:
+        raise ValueError(f"Expected max_class_share in 0..1, got {max_class_share}.")
+    if start_step < 0:
+        raise ValueError(f"Expected start_step of 0 or more, got {start_step}.")
+
+
+def _tensorflow() -> ModuleType:
+    """TensorFlow, told to leave the GPU to Keras's backend where that is another."""
+    tf = required("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        # RuntimeError: this process uses TensorFlow on the GPU already.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def _loader(dataset: SegmentationDataset) -> Callable:
+    """A graph function from index to pair; blank and ignored beyond the last one."""
+    tf = required("tensorflow")
+    blank = np.array(MEAN_COLOUR, np.uint8).reshape(1, 1, 3)
+    ignored = np.full((1, 1), IGNORE_LABEL, np.uint8)
+
+    # Registered after TensorFlow's own exit handlers, so called before them.
+    atexit.register(_door.close)
+
+    def read(i):
+        with _door:
+            return dataset[int(i)] if i < len(dataset) else (blank, ignored)
+
+    def load(i):
+        image, mask = tf.numpy_function(read, [i], (tf.uint8, tf.uint8), stateful=False)
+        image.set_shape((None, None, 3))
+        mask.set_shape((None, None))
+        return image, mask
+
+    return load
+
+
+class _Door:
+    """Lets reading threads into Python until the interpreter is about to end.
+
+    A thread that enters while the interpreter ends never comes back, and TensorFlow,
+    which waits for it, would hang: a program that stops in the middle of a stream.
+    """
+
+    QUIET = 0.1  # seconds without a knock, after which no thread is on its way
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.closed = False
+        self.inside = self.knocks = 0
+
+    def __enter__(self):
+        with self.lock:
+            self.knocks += 1
+            if self.closed:
+                raise RuntimeError("Python is ending: nothing is read any more.")
+            self.inside += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.inside -= 1
+
+    def close(self) -> None:
+        """Refuses further threads; returns when all have left and none knocks."""
+        if self.closed:
+            return
+        self.closed, knocks = True, None
+        while self.inside or knocks != self.knocks:
+            knocks = self.knocks
+            time.sleep(self.QUIET)
+
+
+_door = _Door()
+
+
+def _shuffled(i: tf.Tensor, length: int, seed: int) -> tf.Tensor:
+    """The dataset index of element i: each epoch is a permutation of its own."""
+    tf = required("tensorflow")
+    key = tf.random.experimental.stateless_fold_in(
+        tf.constant([seed, _ORDER], tf.int64), i // length
+    )
+    return tf.random.experimental.index_shuffle(i % length, key, length - 1)
+
+
+def _batched(
+    numbers: tf.data.Dataset, element: Callable, batch_size: int
+) -> tf.data.Dataset:
+    tf = required("tensorflow")
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    element = tf.autograph.experimental.do_not_convert(element)  # it is all operations
+    pairs = numbers.map(element, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = pairs.batch(batch_size, drop_remainder=True)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

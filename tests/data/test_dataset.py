@@ -1,0 +1,340 @@
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_lrseg.data import SegmentationDataset, default_palette, load_demo
+
+CLASSES = ("road", "car", "tree", "sky")
+
+
+def from_folders(folders, classes=CLASSES):
+    return SegmentationDataset.from_folders(*folders, classes)
+
+
+def test_folders_give_sorted_pairs(folders):
+    dataset = from_folders(folders)
+    assert len(dataset) == 3
+    assert dataset.classes == CLASSES
+    assert dataset.num_classes == 4
+    assert dataset.name == "images"
+    assert [path.name for path in dataset.images] == ["a.jpg", "b.png", "c.bmp"]
+    np.testing.assert_array_equal(dataset.palette, default_palette(4))
+    for (image, mask), stem in zip(dataset, "abc", strict=True):
+        assert image.dtype == mask.dtype == np.uint8
+        assert image.shape == (48, 64, 3)
+        expected = np.asarray(Image.open(folders[1] / f"{stem}.png"))
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_check_counts_pixels_and_reports_progress(folders):
+    dataset, calls = from_folders(folders), []
+    counts = dataset.check(progress=lambda done, total: calls.append((done, total)))
+    masks = np.stack([mask for _, mask in dataset])
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [(masks == k).sum() for k in range(4)]
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_subset(folders):
+    part = from_folders(folders).subset([2, 0])
+    assert [path.stem for path in part.images] == ["c", "a"]
+    assert [path.stem for path in part.masks] == ["c", "a"]
+    assert part.classes == CLASSES
+
+
+def test_grey_and_alpha_images_become_rgb(folders):
+    Image.new("L", (64, 48), 7).save(folders[0] / "a.jpg")
+    Image.new("RGBA", (64, 48), (1, 2, 3, 0)).save(folders[0] / "b.png")
+    dataset = from_folders(folders)
+    assert dataset[0][0].shape == (48, 64, 3)
+    assert dataset[1][0][0, 0].tolist() == [1, 2, 3]
+
+
+# ---- Classes
+
+
+def test_classes_are_counted_when_not_given(folders):
+    assert from_folders(folders, None).classes == tuple(f"class {i}" for i in range(4))
+
+
+def test_class_file_with_colours(folders, tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text("road\n\ntraffic light  #ffAA00 \ntree\nsky #0000ff\n")
+    dataset = from_folders(folders, file)
+    assert dataset.classes == ("road", "traffic light", "tree", "sky")
+    assert dataset.palette[1].tolist() == [255, 170, 0]
+    assert dataset.palette[3].tolist() == [0, 0, 255]
+    assert dataset.palette[0].tolist() == default_palette(4)[0].tolist()
+    assert from_folders(folders, str(file)).classes == dataset.classes
+
+
+@pytest.mark.parametrize("line", ["sky #12345", "sky #12345g", "#123456", "a#123456"])
+def test_class_file_with_a_bad_line(folders, tmp_path, line):
+    file = tmp_path / "classes.txt"
+    file.write_text(f"road\n{line}\n")
+    with pytest.raises(ValueError, match=r"name #rrggbb.*" + line):
+        from_folders(folders, file)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["one"], "2 to 255 classes, got 1"),
+        ([f"c{i}" for i in range(256)], "2 to 255 classes, got 256"),
+        (["a", "b", "a"], "got twice: 'a'"),
+    ],
+)
+def test_bad_class_names(folders, classes, message):
+    with pytest.raises(ValueError, match=message):
+        from_folders(folders, classes)
+
+
+def test_missing_class_file(folders):
+    with pytest.raises(FileNotFoundError, match=r"class names: nowhere\.txt"):
+        from_folders(folders, "nowhere.txt")
+
+
+def test_masks_of_one_class_do_not_make_a_dataset():
+    with pytest.raises(ValueError, match="got 1"):
+        SegmentationDataset.from_arrays(
+            [np.zeros((8, 8, 3), np.uint8)], [np.zeros((8, 8), np.uint8)]
+        )
+
+
+# ---- Folders that cannot be used
+
+
+def test_missing_folder(folders):
+    with pytest.raises(FileNotFoundError, match=r"No such folder: .*gone"):
+        SegmentationDataset.from_folders(folders[0] / "gone", folders[1])
+
+
+def test_empty_folder(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"Found no file of \.png in .*empty"):
+        SegmentationDataset.from_folders(folders[0], tmp_path / "empty")
+
+
+def test_image_without_mask(folders):
+    (folders[1] / "b.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 images have no mask.*b\.png needs"):
+        from_folders(folders)
+
+
+def test_mask_without_image_is_left_out(folders):
+    (folders[0] / "b.png").unlink()
+    assert len(from_folders(folders)) == 2
+
+
+def test_duplicate_stems(folders):
+    Image.new("RGB", (64, 48)).save(folders[0] / "a.png")
+    with pytest.raises(ValueError, match=r"one stem: .*a\.jpg and .*a\.png"):
+        from_folders(folders)
+
+
+def test_colour_mask(folders):
+    Image.new("RGB", (64, 48)).save(folders[1] / "a.png")
+    with pytest.raises(ValueError, match=r"got mode RGB: .*a\.png.*to train ids"):
+        from_folders(folders)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "I;16"])
+def test_mask_of_a_wrong_mode(folders, mode):
+    dataset = from_folders(folders)
+    Image.new(mode, (64, 48)).save(folders[1] / "c.png")
+    with pytest.raises(ValueError, match=rf"got mode {mode}: .*c\.png"):
+        dataset.check()
+
+
+def test_mask_of_four_bits_whose_values_would_be_stretched(folders):
+    dataset = from_folders(folders)
+    (folders[1] / "c.png").write_bytes(four_bit_png(64, 48))
+    with pytest.raises(ValueError, match=r"got mode L;4: .*c\.png"):
+        dataset[2]
+
+
+def four_bit_png(width, height):
+    """A grey PNG of 4 bits a pixel, put together by hand: Pillow writes none."""
+
+    def chunk(kind, body):
+        checksum = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
+    rows = (b"\0" + b"\x11" * (width // 2)) * height
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+# ---- Pairs that cannot be used: one item and check() say the same
+
+
+def assert_refused(dataset, index, message):
+    with pytest.raises(ValueError, match=message) as of_item:
+        dataset[index]
+    with pytest.raises(ValueError, match=message) as of_check:
+        dataset.check()
+    assert str(of_item.value) == str(of_check.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["a.jpg", "b.png", "c.bmp"])
+def test_truncated_image_is_named(folders, name, share):
+    dataset, path = from_folders(folders), folders[0] / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert_refused(dataset, "abc".index(name[0]), f"Cannot read the image .*{name}")
+
+
+def test_truncated_mask_is_named(folders):
+    dataset, path = from_folders(folders), folders[1] / "b.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert_refused(dataset, 1, r"Cannot read the mask .*b\.png")
+
+
+def test_damaged_bytes_never_escape_as_another_error(folders, rng):
+    dataset, path = from_folders(folders), folders[1] / "a.png"
+    content = path.read_bytes()
+    for _ in range(50):
+        damaged = bytearray(content)
+        damaged[rng.integers(8, len(content))] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            dataset[0]
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017 (some damage is harmless)
+
+
+def test_deleted_image_is_named(folders):
+    dataset = from_folders(folders)
+    (folders[0] / "b.png").unlink()
+    assert_refused(dataset, 1, r"image .*b\.png: No such file")
+
+
+def test_size_mismatch_is_named(folders):
+    dataset = from_folders(folders)
+    Image.new("L", (64, 47)).save(folders[1] / "c.png")
+    assert_refused(
+        dataset, 2, r"size \(48, 64\), got \(47, 64\): .*c\.bmp and .*c\.png"
+    )
+
+
+def test_label_outside_the_classes_is_named(folders):
+    dataset = from_folders(folders)
+    Image.new("L", (64, 48), 4).save(folders[1] / "b.png")
+    assert_refused(dataset, 1, r"train ids 0\.\.3 or 255 .*got 4: .*b\.png")
+
+
+def test_deep_image_is_named(folders):
+    dataset = from_folders(folders)
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(folders[0] / "b.png")
+    assert_refused(dataset, 1, r"8 bits a channel, got mode I;16: .*b\.png")
+
+
+# ---- Arrays
+
+
+def test_arrays_of_one_and_of_many_sizes(arrays):
+    image, mask = arrays[3]
+    assert image.shape == (*mask.shape, 3) == (61, 75, 3)
+    images, masks = np.zeros((5, 8, 9, 3), np.uint8), np.ones((5, 8, 9), np.uint8)
+    dataset = SegmentationDataset.from_arrays(images, masks)
+    assert len(dataset) == 5
+    assert dataset.check().tolist() == [0, 360]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), None, r"shape \(H, W, 3\), got uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), None, r"\(8, 8, 4\): image 1"),
+        (np.zeros((8, 8, 3), np.float32), None, "got float32"),
+        (None, np.zeros((8, 8, 1), np.uint8), r"\(H, W\), got uint8 \(8, 8, 1\)"),
+        (None, np.zeros((8, 8), np.int64), "got int64"),
+        (None, np.zeros((8, 7), np.uint8), r"\(8, 7\): image 1 and mask 1"),
+        (None, np.full((8, 8), 2, np.uint8), "got 2: mask 1"),
+    ],
+)
+def test_bad_arrays(image, mask, message):
+    images, masks = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.uint8)
+    images = [images[0], images[1] if image is None else image]
+    masks = [masks[0], masks[1] if mask is None else mask]
+    with pytest.raises(ValueError, match=message):
+        SegmentationDataset.from_arrays(images, masks, ["a", "b"]).check()
+
+
+def test_as_many_masks_as_images():
+    images, masks = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match="2 images and 3 masks"):
+        SegmentationDataset.from_arrays(images, masks, ["a", "b"])
+    with pytest.raises(ValueError, match="at least one image"):
+        SegmentationDataset.from_arrays([], [], ["a", "b"])
+
+
+def test_index_beyond_the_end(arrays):
+    with pytest.raises(IndexError):
+        arrays[11]
+
+
+# ---- The demo data
+
+
+@pytest.mark.parametrize(
+    ("split", "number", "shares"),
+    [
+        ("train", 91, [0.49, 0.24, 0.13, 0.04, 0.10]),
+        ("validation", 33, [0.52, 0.27, 0.08, 0.05, 0.08]),
+    ],
+)
+def test_demo(split, number, shares):
+    demo = load_demo(split)
+    assert len(demo) == number
+    assert demo.classes == ("water", "vegetated", "arid", "tundra", "ice")
+    assert all(image.shape == (256, 256, 3) for image, _ in demo)
+    counts = demo.check()
+    np.testing.assert_allclose(counts / counts.sum(), shares, atol=0.01)
+
+
+def test_demo_splits_do_not_share_tiles():
+    train, validation = load_demo("train"), load_demo("validation")
+    names = [{path.stem for path in split.images} for split in (train, validation)]
+    assert not names[0] & names[1]
+    with pytest.raises(ValueError, match='"train" or "validation", got \'test\''):
+        load_demo("test")
+
+
+# ---- Without TensorFlow and Pillow
+
+
+def test_import_needs_keras_and_numpy_alone():
+    program = """
+import sys
+sys.modules["PIL"] = sys.modules["tensorflow"] = None
+import keras_lrseg.data as data
+for call in (
+    lambda: data.load_demo("train"),
+    lambda: data.training_pipeline(range(2), (8, 8), 1),
+):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"KERAS_BACKEND": "numpy"},
+    ).stdout
+    assert output.count("pip install keras-lrseg[data]") == 2
