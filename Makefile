@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing but python3 (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BACKENDS := tensorflow jax torch
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help install demo test test-slow lint clean
+
+help:
+	@echo "make demo       train, score, draw and export on the shipped tiles"
+	@echo "make test       all tests, on TensorFlow, JAX and PyTorch in turn"
+	@echo "make test-slow  the tests that take minutes each"
+	@echo "make lint       check format and style"
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python recipes/demo.py --out demo-output
+
+test: install lint
+	set -e; for backend in $(BACKENDS); do \
+	    echo "== $$backend"; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m 'not slow'; \
+	done
+
+test-slow: install
+	set -e; for backend in $(BACKENDS); do \
+	    echo "== $$backend"; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m slow; \
+	done
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) demo-output build dist *.egg-info

@@ -1,0 +1,69 @@
+"""Pictures of results."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lrseg.data import SegmentationDataset, colour_labels, save_image
+from keras_lrseg.evaluation import predict_labels
+
+_GAP = 6  # pixels between pictures
+_LEGEND = 24  # pixels of the line of class names
+
+
+def contact_sheet(
+    model,
+    dataset: SegmentationDataset,
+    path: str | pathlib.Path,
+    indices: Sequence[int],
+    width: int = 256,
+) -> None:
+    """Write a picture with a row "image | truth | prediction" for each index.
+
+    Args:
+        model: a segmenter.
+        dataset: where the images and their colours come from.
+        path: of the picture; the suffix chooses the format.
+        indices: the rows, from top to bottom.
+        width: of each of the three pictures, in pixels.
+    """
+    from PIL import Image
+
+    rows = []
+    for i in indices:
+        image, mask = dataset[i]
+        labels = predict_labels(model, image)
+        maps = (colour_labels(x, dataset.palette) for x in (mask, labels))
+        height = round(image.shape[0] * width / image.shape[1])
+        cells = [
+            np.asarray(Image.fromarray(x).resize((width, height), Image.NEAREST))
+            for x in (image, *maps)
+        ]
+        gap = np.full((height, _GAP, 3), 255, "uint8")
+        row = np.concatenate([cells[0], gap, cells[1], gap, cells[2]], axis=1)
+        rows += [row, np.full((_GAP, row.shape[1], 3), 255, "uint8")]
+    rows.append(_legend(dataset, rows[0].shape[1]))
+    save_image(path, np.concatenate(rows))
+
+
+def _legend(dataset, width):
+    """Class names in their colours, as many lines as they need."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(13)
+    places, x, y = [], _GAP, 0
+    for name in dataset.classes:
+        length = int(font.getlength(name)) + _LEGEND + _GAP
+        if x + length > width and x > _GAP:
+            x, y = _GAP, y + _LEGEND
+        places.append((x, y))
+        x += length
+    picture = Image.new("RGB", (width, y + _LEGEND), "white")
+    draw = ImageDraw.Draw(picture)
+    for (x, y), name, colour in zip(
+        places, dataset.classes, dataset.palette, strict=True
+    ):
+        draw.rectangle((x, y + 6, x + 12, y + 18), fill=tuple(map(int, colour)))
+        draw.text((x + 17, y + 4), name, fill="black", font=font)
+    return np.asarray(picture)
