@@ -68,15 +68,14 @@ class PointwiseConvolution(keras.layers.Dense):
         super().__init__(units, **kwargs)
 
     def call(self, inputs, training=None):
-        if keras.config.backend() != "torch":
-            return super().call(inputs, training=training)
-        # One operator for product and bias, where Keras takes two passes.
-        import torch.nn.functional as F
-
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        x = F.linear(inputs, kernel.T, bias)
-        return x if self.activation is None else self.activation(x)
+        # A plain matrix, so that TensorFlow fuses product, bias and activation.
+        x = ops.reshape(inputs, (-1, kernel.shape[0]))
+        x = _linear(x, kernel, bias)
+        if self.activation is not None:
+            x = self.activation(x)
+        return ops.reshape(x, (-1, *ops.shape(inputs)[1:-1], self.units))
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -184,6 +183,23 @@ def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
     x = x.permute(0, 3, 1, 2)
     x = F.conv2d(x, kernel, bias, strides, padding, groups=groups)
     return x.permute(0, 2, 3, 1)
+
+
+def _linear(x, kernel, bias):
+    if keras.config.backend() == "torch":
+        # One operator for product and bias, where `keras.ops` takes two passes.
+        import torch.nn.functional as F
+
+        return F.linear(x, kernel.T, bias)
+    x = ops.matmul(x, kernel)
+    if bias is None:
+        return x
+    if keras.config.backend() == "tensorflow":
+        # The very operator that TensorFlow's fusion with a GELU looks for.
+        import tensorflow as tf
+
+        return tf.nn.bias_add(x, bias)
+    return x + bias
 
 
 def _on_jax_cpu():

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import SymmetricConv2D
 
 
@@ -51,7 +52,7 @@ class ConvolutionalStem(keras.layers.Layer):
 
     def call(self, x, training=False):
         for convolution, norm in zip(self.convolutions, self.norms, strict=False):
-            x = keras.ops.gelu(norm(convolution(x), training=training), False)
+            x = gelu(norm(convolution(x), training=training))
         return self.last_norm(self.convolutions[-1](x))
 
     def compute_output_shape(self, input_shape):

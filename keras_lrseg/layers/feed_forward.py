@@ -1,8 +1,8 @@
 """The convolutional feed-forward of LRFormer (TPAMI 2025, section 3.3)."""
 
 import keras
-from keras import ops
 
+from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import DepthwiseConvolution, PointwiseConvolution
 
 
@@ -29,7 +29,7 @@ class ConvolutionalFeedForward(keras.layers.Layer):
         channels = input_shape[-1]
         hidden_shape = (*input_shape[:-1], int(channels * self.expansion_ratio))
         self.expand = PointwiseConvolution(
-            hidden_shape[-1], name="expand", dtype=self.dtype_policy
+            hidden_shape[-1], activation=gelu, name="expand", dtype=self.dtype_policy
         )
         self.expand.build(input_shape)
         if self.depthwise:
@@ -43,7 +43,7 @@ class ConvolutionalFeedForward(keras.layers.Layer):
         self.contract.build(hidden_shape)
 
     def call(self, x):
-        x = ops.gelu(self.expand(x), approximate=False)
+        x = self.expand(x)
         if self.depthwise:
             x = self.convolution(x)
         return self.contract(x)
