@@ -84,8 +84,8 @@ class DepthwiseConvolution(keras.layers.Layer):
 
     One name for the form that is cheapest on each backend: TensorFlow's own operator,
     `conv2d` on a permuted view in PyTorch (`keras.ops` copies the layout three times),
-    shifted multiply-adds on JAX's CPU (XLA's grouped convolution is 10 times slower
-    there). The residual is one added to the kernel's centre: no pass over the map.
+    shifted multiply-adds on JAX's CPU. The residual is one added to the kernel's
+    centre: no pass over the map.
 
     Args:
         kernel_size: odd side of the kernel.
@@ -163,7 +163,9 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
         kernel = kernel.permute(2, 3, 0, 1)
         return _torch_conv2d(x, kernel, bias, strides, size // 2, groups=x.shape[3])
     if strides == 1 and _on_jax_cpu():
-        y = _shifted_sum(x, kernel)
+        from keras_lrseg.layers import jax_depthwise
+
+        y = jax_depthwise.depthwise_convolution(x, kernel[..., 0])
     elif strides == 1:
         y = ops.depthwise_conv(x, kernel, 1, "same", "channels_last")
     else:
@@ -208,15 +210,3 @@ def _on_jax_cpu():
     import jax
 
     return jax.default_backend() == "cpu"
-
-
-def _shifted_sum(x, kernel):
-    size = kernel.shape[0]
-    pad = (size // 2, size // 2)
-    _, height, width, _ = x.shape
-    padded = ops.pad(x, ((0, 0), pad, pad, (0, 0)))
-    return sum(
-        padded[:, i : i + height, j : j + width] * kernel[i, j, :, 0]
-        for i in range(size)
-        for j in range(size)
-    )
