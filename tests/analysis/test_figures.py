@@ -1,0 +1,60 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_lrseg.analysis import contact_sheet
+from keras_lrseg.data import SegmentationDataset
+from tests.training.toys import toy_dataset
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    """Red, green and blue are the logits of their classes."""
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, keras.layers.Rescaling(1 / 255)(images))
+
+
+def colours_in(pixels):
+    return set(map(tuple, pixels.reshape(-1, 3).tolist()))
+
+
+def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
+    dataset, path = toy_dataset(3, size=(48, 80)), tmp_path / "new" / "sheet.png"
+    contact_sheet(oracle, dataset, path, [2, 0], width=80)
+    sheet = np.asarray(Image.open(path))
+    assert sheet.shape == (2 * (48 + 6) + 24, 3 * 80 + 2 * 6, 3)
+    for top, i in ((0, 2), (54, 0)):
+        image, mask = dataset[i]
+        cells = [sheet[top : top + 48, left : left + 80] for left in (0, 86, 172)]
+        np.testing.assert_array_equal(cells[0], image)
+        labelled = mask != 255
+        truth = dataset.palette[np.where(labelled, mask, 0)]
+        truth = truth * labelled[..., None]  # ignored pixels are black
+        np.testing.assert_array_equal(cells[1], truth)
+        predicted = dataset.palette[image.argmax(-1)]
+        np.testing.assert_array_equal(cells[2], predicted)
+    assert (sheet[48:54] == 255).all()
+    # The legend: every class's colour, and black letters.
+    legend = colours_in(sheet[-24:])
+    assert {*map(tuple, dataset.palette.tolist()), (0, 0, 0)} <= legend
+
+
+def test_images_keep_their_aspect_and_long_legends_take_more_lines(tmp_path, oracle):
+    images, masks = zip(*toy_dataset(1, size=(40, 80)), strict=True)
+    names = [f"a rather long name {i}" for i in range(9)]
+    dataset = SegmentationDataset.from_arrays(images, masks, names)
+    contact_sheet(oracle, dataset, tmp_path / "sheet.png", [0], width=120)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    height, width, _ = sheet.shape
+    assert width == 3 * 120 + 2 * 6
+    assert height > 60 + 6 + 2 * 24
+    assert (height - 66) % 24 == 0
+    legend = colours_in(sheet[66:])
+    assert set(map(tuple, dataset.palette.tolist())) <= legend
+
+
+def test_a_failed_prediction_leaves_no_picture(tmp_path, oracle):
+    with pytest.raises(IndexError):
+        contact_sheet(oracle, toy_dataset(1), tmp_path / "sheet.png", [0, 1])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,366 @@
+"""What the tests share: seeded weights, golden numbers, one check for every layer."""
+
+import contextlib
+import functools
+import gzip
+import json
+import pathlib
+import tempfile
+import zlib
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+from keras import ops, tree
+from keras.src.backend.common import global_state
+
+from keras_lrseg import SemanticSegmenter
+from keras_lrseg.backbones import LRFormerBackbone
+from keras_lrseg.checkpoints import load, lrformer
+from keras_lrseg.checkpoints.convert import assign_state_dict, torch_key
+from keras_lrseg.decoders import LRDecoder
+from keras_lrseg.models.classifiers import make_classifier
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+# --- Seeded numbers, the rules that the golden files were computed with ---------------
+
+
+def normal(seed, shape):
+    """Standard normal float32; `seed` is an integer, or a name whose CRC-32 it is."""
+    if isinstance(seed, str):
+        seed = zlib.crc32(seed.encode())
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def images(seed, height, width, batch=1):
+    """Images as if normalised, (B, H, W, 3), drawn in PyTorch's layout."""
+    return normal(seed, (batch, 3, height, width)).transpose(0, 2, 3, 1)
+
+
+def torch_tensor(key, shape, depthwise_gain=1.0):
+    """The tensor that stands for `key` of a published checkpoint."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    leaf = key.rpartition(".")[2]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, "int64")
+    if leaf == "running_var":
+        return rng.uniform(0.5, 1.5, shape).astype("float32")
+    values = rng.standard_normal(shape)
+    if leaf.startswith("layer_scale"):
+        values = 0.1 + 0.05 * values
+    elif len(shape) > 1:
+        depthwise = len(shape) == 4 and shape[1] == 1
+        fan_in = np.prod(shape[1:])
+        values *= (depthwise_gain if depthwise else 1) / np.sqrt(fan_in)
+    else:  # Normalizations start at one; biases and running means at zero.
+        values = (leaf == "weight") + 0.1 * values
+    return values.astype("float32")
+
+
+@functools.cache
+def manifest(name):
+    """{key: shape} of a published checkpoint, in its order."""
+    manifests = json.loads(gzip.decompress((GOLDEN / "manifests.json.gz").read_bytes()))
+    return {key: tuple(shape) for key, shape in manifests[name]}
+
+
+def torch_state(name, depthwise_gain=1.0):
+    """A whole state_dict of seeded tensors for the manifest `name`."""
+    shapes = manifest(name).items()
+    return {key: torch_tensor(key, shape, depthwise_gain) for key, shape in shapes}
+
+
+def state_of(*prefixes, name="lrformer_tiny_test"):
+    """The tensors of the keys with one of the prefixes, less "backbone." in front."""
+    return {
+        key.partition(".")[2]: torch_tensor(key, shape)
+        for key, shape in manifest(name).items()
+        if key.startswith(prefixes)
+    }
+
+
+def load_layer(layer, shape, place, state):
+    """Build a layer as if at `place` in a model ("stage3/block0") and fill it.
+
+    Every key of `state` and every weight is used, or it raises.
+    """
+    with contextlib.ExitStack() as scopes:
+        for scope in place.split("/") if place else ():
+            scopes.enter_context(keras.name_scope(scope))
+        layer.build(shape)
+    rules = lrformer.DECODER if place.startswith("decoder") else lrformer.BACKBONE
+    weights = {torch_key(weight.path, rules): weight for weight in layer.weights}
+    assign_state_dict(weights, state, layer.name)
+    return layer
+
+
+def fill(layer):
+    """Give a built layer or model seeded weights of ordinary size."""
+    for i, variable in enumerate(layer.weights):
+        values = 0.3 * normal(i, variable.shape)
+        if variable.name in ("gamma", "moving_variance"):
+            values = 1 + abs(values)
+        variable.assign(values)
+    return layer
+
+
+# --- Golden numbers -------------------------------------------------------------------
+
+
+@functools.cache
+def golden(file):
+    with np.load(GOLDEN / file) as archive:
+        return dict(archive)
+
+
+def assert_golden(actual, file, case, tolerance=1e-4):
+    """Compare an output, in PyTorch's layout, with the authors' code.
+
+    Args:
+        tolerance: largest difference, in standard deviations of the output.
+    """
+    numbers = golden(file)
+    shape, (_, std, largest), index, values = (
+        numbers[f"{case}/{part}"] for part in ("shape", "stats", "index", "values")
+    )
+    actual = np.asarray(actual)
+    assert actual.shape == tuple(shape)
+    assert abs(actual.ravel()[index] - values).max() <= tolerance * std
+    # The sample cannot see everything; these two see all values, if less sharply.
+    assert abs(actual.std() - std) <= tolerance * std
+    assert abs(abs(actual).max() - largest) <= tolerance * largest
+
+
+def load_state(model, state, read=load.load_weights, **settings):
+    """Load a state_dict as from a checkpoint file, but out of memory."""
+    with (
+        mock.patch.object(load, "resolve", pathlib.Path),
+        mock.patch.object(load, "read_state_dict", return_value=dict(state)),
+    ):
+        read(model, "state.pth", **settings)
+    return model
+
+
+def torch_variables(model, read=load.load_weights):
+    """Variables by state_dict key, as the checkpoint reader names them."""
+    with mock.patch.object(load, "assign_state_dict") as assign:
+        load_state(model, {}, read)
+    return assign.call_args.args[0]
+
+
+# --- Models ---------------------------------------------------------------------------
+
+
+def tiny_backbone(**settings):
+    """A backbone with few distinct shapes: JAX compiles a random start of each."""
+    sizes = {"channels": (8, 8, 8, 8), "depths": (1, 1, 2, 1), "num_heads": (1,) * 4}
+    return LRFormerBackbone(**{**sizes, **settings})
+
+
+def tiny_segmenter(num_classes=7, dtype=None, backbone=None, width=8, **settings):
+    return SemanticSegmenter(
+        backbone or tiny_backbone(dtype=dtype),
+        LRDecoder(width, name="decoder", dtype=dtype),
+        make_classifier("pixel", num_classes, dtype),
+        **{"include_preprocessing": False, **settings},
+    )
+
+
+def golden_segmenter(dtype=None):
+    """The authors' tiny test configuration, with golden weights."""
+    with no_random_start():
+        backbone = LRFormerBackbone(
+            (24, 48, 96, 128), (1, 1, 2, 1), (1, 2, 4, 4), dtype=dtype
+        )
+        model = tiny_segmenter(dtype=dtype, backbone=backbone, width=64)
+    return load_state(model, torch_state("lrformer_tiny_test"))
+
+
+@functools.cache
+def shared_golden_segmenter():
+    """The same one for all tests, compiled once: look, don't touch."""
+    return golden_segmenter()
+
+
+def filled(make, **settings):
+    """Make a model with seeded weights."""
+    with no_random_start():
+        model = make(**settings)
+    return fill(model)
+
+
+def no_random_start():
+    """Build models whose weights are assigned next, without compiling random ones."""
+    is_jax = keras.config.backend() == "jax"
+    return no_weights() if is_jax else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def no_weights():
+    """Build models without allocating weights, to count them."""
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:  # Else the next scope to end would allocate them after all.
+        global_state.set_global_attribute("uninitialized_variables", [])
+
+
+@contextlib.contextmanager
+def refused(*words, model=None, error=ValueError):
+    """Assert that the body raises one line with `words` and leaves `model` alone."""
+    before = [np.array(w) for w in model.get_weights()] if model else []
+    with pytest.raises(error) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message
+    after = model.get_weights() if model else []
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- One way to run, on every backend -------------------------------------------------
+
+
+def run(function, inputs):
+    """Call a layer, model or function of one argument; NumPy in, NumPy out."""
+    inputs = tensors(inputs)
+    if keras.config.backend() == "jax":  # Op by op, JAX compiles for minutes.
+        import jax
+
+        is_model = isinstance(function, keras.Model)
+        function = function.predict_on_batch if is_model else jax.jit(function)
+    return numpy(function(inputs))
+
+
+def tensors(inputs):
+    return tree.map_structure(ops.convert_to_tensor, inputs)
+
+
+def numpy(outputs):
+    return tree.map_structure(ops.convert_to_numpy, outputs)
+
+
+def loss_and_gradients(layer, loss, inputs, training=False):
+    """Return the loss of the layer's output and a gradient for every trainable weight.
+
+    Weights that the layer updates itself, such as moving means, are updated.
+
+    Args:
+        loss: function from the output to a scalar tensor.
+    """
+    inputs = tensors(inputs)
+    variables = layer.trainable_variables
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = loss(layer(inputs, training=training))
+        gradients = tape.gradient(value, [v.value for v in variables])
+    elif keras.config.backend() == "jax":
+        import jax
+
+        def stateless(trained, others):
+            output, others = layer.stateless_call(
+                trained, others, inputs, training=training
+            )
+            return loss(output), others
+
+        others = layer.non_trainable_variables
+        (value, updated), gradients = jax.jit(
+            jax.value_and_grad(stateless, has_aux=True)
+        )([v.value for v in variables], [v.value for v in others])
+        for variable, new in zip(others, updated, strict=True):
+            variable.assign(new)
+    else:
+        import torch
+
+        value = loss(layer(inputs, training=training))
+        gradients = torch.autograd.grad(value, [v.value for v in variables])
+    return float(numpy(value)), numpy(list(gradients))
+
+
+# --- One check for every layer --------------------------------------------------------
+
+
+def check_layer(make_layer, shapes):
+    """Assert what must hold for every layer.
+
+    Args:
+        make_layer: function from `dtype`, a policy's name, to a new layer.
+        shapes: of the input with the batch; a list or dict for several inputs.
+    """
+    layer = make_layer(dtype="float32")
+    model = functional(layer, shapes)
+    x = inputs_of(shapes)
+    output = run(model, x)
+
+    # Any height and width: unknown when the model is built, odd, not square.
+    larger = tree.map_shape_structure(
+        lambda s: (s[0], s[1] + 3, s[2] + 2, s[3]), shapes
+    )
+    y = inputs_of(larger)
+    for sizes, images, result in ((shapes, x, output), (larger, y, run(model, y))):
+        assert result.shape == tuple(layer.compute_output_shape(sizes))
+        if keras.config.backend() == "tensorflow":
+            dynamic = run_dynamic(model, images)
+            np.testing.assert_allclose(dynamic, result, rtol=1e-4, atol=1e-5)
+
+    # Its configuration makes the same layer again, and so does a file.
+    again = type(layer).from_config(layer.get_config())
+    functional(again, shapes).set_weights(model.get_weights())
+    assert again.get_config() == layer.get_config()
+    np.testing.assert_array_equal(run(saved_and_loaded(model), x), output)
+
+    # Half precision computes in half precision, and about the same values.
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        half = functional(make_layer(dtype=policy), shapes)
+        assert half.output.dtype == half.layers[-1].compute_dtype == policy[6:]
+        assert {weight.dtype for weight in half.weights} <= {"float32"}
+        rounded = run(half, x).astype("float32")
+        assert abs(rounded - output).max() <= HALF_PRECISION * output.std()
+
+    # Every weight learns.
+    if not model.trainable_weights:
+        return
+    factors = ops.convert_to_tensor(normal("factors", output.shape))
+    _, gradients = loss_and_gradients(model, lambda y: ops.sum(y * factors), x)
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert np.isfinite(gradient).all(), weight.path
+        assert np.any(gradient), weight.path
+
+
+HALF_PRECISION = 0.1  # Largest error, in standard deviations.
+
+
+def run_dynamic(model, inputs):
+    """Run a model in a TensorFlow graph that knows no batch, height or width."""
+    import tensorflow as tf
+
+    unknown = tree.map_structure(
+        lambda x: tf.TensorSpec((None, None, None, x.shape[3]), x.dtype), inputs
+    )
+    return numpy(tf.function(model, input_signature=[unknown])(tensors(inputs)))
+
+
+def saved_and_loaded(model):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        return keras.saving.load_model(path)
+
+
+def functional(layer, shapes):
+    """A functional model of one layer, for inputs of any height and width."""
+    unknown = tree.map_shape_structure(lambda s: (None, None, s[3]), shapes)
+    if isinstance(shapes, dict):
+        inputs = {name: keras.Input(s, name=name) for name, s in unknown.items()}
+    else:
+        inputs = tree.map_shape_structure(keras.Input, unknown)
+    return fill(keras.Model(inputs, layer(inputs)))
+
+
+def inputs_of(shapes):
+    return tree.map_shape_structure(lambda s: normal(str(s), s), shapes)

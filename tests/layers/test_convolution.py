@@ -1,0 +1,133 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_lrseg.layers import (
+    DepthwiseConvolution,
+    PointwiseConvolution,
+    SymmetricConv2D,
+)
+from tests.helpers import fill, loss_and_gradients, normal, refused, run
+
+SIZES = [(8, 12), (7, 5), (1, 2)]
+
+
+def convolve_by_loops(x, kernel, strides):
+    """Convolution with k//2 zeros on every side, kernel (k, k, C_in, C_out)."""
+    size = len(kernel)
+    pad = (size // 2, size // 2)
+    padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
+    rows, columns = (range(0, n, strides) for n in x.shape[1:3])
+    windows = [[padded[:, i : i + size, j : j + size] for j in columns] for i in rows]
+    return np.einsum("ijbklc,klco->bijo", windows, kernel)
+
+
+def convolve_depthwise_by_loops(x, kernel, strides):
+    channels = [
+        convolve_by_loops(x[..., c : c + 1], kernel[:, :, c : c + 1], strides)
+        for c in range(x.shape[-1])
+    ]
+    return np.concatenate(channels, axis=-1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_convolution_pads_alike_on_every_side(size, strides, kernel_size):
+    x = normal("images", (2, *size, 3))
+    layer = SymmetricConv2D(4, kernel_size, strides)
+    layer.build(x.shape)
+    kernel, bias = fill(layer).get_weights()
+    expected = convolve_by_loops(x, kernel, strides) + bias
+    np.testing.assert_allclose(run(layer, x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("kernel_size", "strides", "residual"),
+    [(3, 1, False), (3, 1, True), (3, 2, False), (5, 1, True), (5, 2, False)],
+)
+def test_depthwise_convolution_equals_its_definition(
+    size, kernel_size, strides, residual
+):
+    x = normal("features", (2, *size, 4))
+    layer = DepthwiseConvolution(kernel_size, strides, residual)
+    layer.build(x.shape)
+    kernel, bias = fill(layer).get_weights()
+    expected = convolve_depthwise_by_loops(x, kernel, strides) + bias
+    if residual:
+        expected += x
+    np.testing.assert_allclose(run(layer, x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_pointwise_convolution_maps_each_pixel(activation):
+    x = normal("features", (2, 3, 5, 4))
+    layer = PointwiseConvolution(6, activation=activation)
+    layer.build(x.shape)
+    kernel, bias = fill(layer).get_weights()
+    expected = x @ kernel + bias
+    if activation == "relu":
+        expected = np.maximum(expected, 0)
+    np.testing.assert_allclose(run(layer, x), expected, atol=1e-5)
+
+
+def test_depthwise_convolution_without_bias_has_a_kernel_only():
+    layer = DepthwiseConvolution(use_bias=False)
+    layer.build((None, 8, 8, 4))
+    assert [tuple(w.shape) for w in layer.weights] == [(3, 3, 4, 1)]
+
+
+@pytest.mark.parametrize(("strides", "residual"), [(1, False), (2, False), (1, True)])
+def test_gradients_of_every_form_are_those_of_keras(strides, residual):
+    def model(convolution):
+        # The linear map in front shows the gradient that reaches the input.
+        images = keras.Input((None, None, 3))
+        return fill(keras.Model(images, convolution(keras.layers.Dense(4)(images))))
+
+    def keras_form(x):
+        y = keras.layers.ZeroPadding2D(1)(x)
+        y = keras.layers.DepthwiseConv2D(3, strides)(y)
+        return x + y if residual else y
+
+    x = normal("images", (2, 9, 12, 3))
+    ours = loss_and_gradients(
+        model(DepthwiseConvolution(3, strides, residual)), sum_of_squares, x
+    )
+    theirs = loss_and_gradients(model(keras_form), sum_of_squares, x)
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+    for gradient, expected in zip(ours[1], theirs[1], strict=True):
+        np.testing.assert_allclose(
+            gradient.ravel(), expected.ravel(), rtol=1e-4, atol=1e-3
+        )
+
+
+def sum_of_squares(y):
+    return ops.sum(y * y)
+
+
+def test_kernels_start_as_pytorchs_do():
+    depthwise = DepthwiseConvolution(3)
+    depthwise.build((None, 8, 8, 512))
+    ordinary = SymmetricConv2D(64, 3)
+    ordinary.build((None, 8, 8, 16))
+    pointwise = PointwiseConvolution(64)
+    pointwise.build((None, 8, 8, 32))
+    layers = ((depthwise, 9), (ordinary, 9 * 16), (pointwise, 32))
+    for layer, fan_in in layers:
+        kernel, bias = layer.get_weights()
+        assert abs(kernel).max() <= fan_in**-0.5
+        assert kernel.std() == pytest.approx((3 * fan_in) ** -0.5, rel=0.05)
+        assert not bias.any()
+
+
+@pytest.mark.parametrize("make", [DepthwiseConvolution, SymmetricConv2D])
+def test_even_kernel_is_refused(make):
+    with refused("odd kernel size", "4"):
+        make(kernel_size=4) if make is DepthwiseConvolution else make(8, 4)
+
+
+def test_residual_with_a_stride_is_refused():
+    with refused("strides=1", "strides=2"):
+        DepthwiseConvolution(3, strides=2, residual=True)

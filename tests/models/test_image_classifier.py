@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from keras_lrseg import ImageClassifier
+from tests.helpers import filled, no_weights, run, saved_and_loaded, tiny_backbone
+
+
+def tiny_classifier(**settings):
+    backbone = tiny_backbone(pool_size=7, dtype=settings.get("dtype"))
+    return ImageClassifier(backbone, 10, hidden_channels=32, **settings)
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (2, 33, 47, 3)).astype("uint8")
+
+
+def test_classifier_survives_a_file_and_gives_probabilities():
+    model = filled(tiny_classifier, activation="softmax", name="mine")
+    again = saved_and_loaded(model)
+    assert again.get_config() == model.get_config()
+    probabilities = run(model, pictures())
+    np.testing.assert_array_equal(run(again, pictures()), probabilities)
+    assert probabilities.shape == (2, 10)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+
+
+def test_half_precision_gives_float32_logits():
+    with no_weights():
+        model = tiny_classifier(dtype="mixed_bfloat16")
+    assert model.classifier.compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"
+
+
+@pytest.mark.parametrize("num_classes", [1, 0, "x", None])
+def test_wrong_number_of_classes_is_refused(num_classes):
+    with no_weights():
+        backbone = tiny_backbone()
+    with pytest.raises(ValueError, match="num_classes expects an integer from 2"):
+        ImageClassifier(backbone, num_classes)

@@ -1,0 +1,167 @@
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lrseg import SemanticSegmenter
+from keras_lrseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from tests.helpers import (
+    filled,
+    golden_segmenter,
+    images,
+    no_weights,
+    run,
+    saved_and_loaded,
+    shared_golden_segmenter,
+    tensors,
+    tiny_segmenter,
+)
+
+SIZE = (33, 47)
+
+
+def pictures(height, width, dtype="uint8"):
+    """RGB 0..255 as a file holds them."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (2, height, width, 3)).astype(dtype)
+
+
+@functools.cache
+def composed(**settings):
+    """The golden model's parts in another composition."""
+    model = shared_golden_segmenter()
+    return SemanticSegmenter(
+        model.backbone, model.decoder, model.classifier, **settings
+    )
+
+
+@pytest.mark.parametrize("size", [(32, 32), SIZE, (97, 130)])
+def test_logits_have_the_size_of_the_images(size):
+    model = composed()
+    logits = model.predict(pictures(*size), verbose=0)
+    assert logits.shape == (2, *size, 7)
+    assert logits.dtype == "float32"
+
+
+def test_float_images_give_the_logits_of_uint8_ones():
+    uint8, as_float = (
+        run(composed(), pictures(*SIZE, t)) for t in ("uint8", "float32")
+    )
+    np.testing.assert_array_equal(as_float, uint8)
+
+
+def test_preprocessing_normalises_with_imagenets_statistics():
+    x = pictures(*SIZE)
+    normalised = ((x - np.array(IMAGENET_MEAN)) / IMAGENET_STD).astype("float32")
+    expected = run(shared_golden_segmenter(), normalised)
+    np.testing.assert_allclose(run(composed(), x), expected, atol=1e-4)
+
+
+def test_without_upsampling_logits_have_stride_8_and_resize_to_the_same():
+    x = images(0, *SIZE, batch=2)
+    low = run(composed(include_preprocessing=False, upsample=False), x)
+    assert low.shape == (2, 5, 6, 7)
+    resize = shared_golden_segmenter().get_layer("resize")
+    enlarged = run(resize, [low, x])
+    np.testing.assert_allclose(enlarged, run(shared_golden_segmenter(), x), atol=1e-5)
+
+
+def test_softmax_makes_probabilities_of_the_logits():
+    x = images(0, *SIZE, batch=2)
+    model = composed(include_preprocessing=False, activation="softmax")
+    probabilities, logits = run(model, x), run(shared_golden_segmenter(), x)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(-1), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_gives_float32_logits_about_the_same(policy):
+    x = images(0, *SIZE, batch=2)
+    model = golden_segmenter(policy)
+    assert model.decoder.compute_dtype == policy[6:]
+    logits, expected = run(model, x), run(shared_golden_segmenter(), x)
+    assert logits.dtype == "float32"
+    assert abs(logits - expected).max() <= 0.1 * expected.std()
+
+
+def test_dropout_drops_whole_channels_in_training_only():
+    dropout = composed(dropout_rate=0.25).get_layer("dropout")
+    features = tensors(np.ones((2, 3, 5, 64), "float32"))
+    dropped = keras.ops.convert_to_numpy(dropout(features, training=True))
+    assert (dropped == dropped[:, :1, :1]).all()
+    assert np.unique(dropped) == pytest.approx([0, 1 / 0.75])
+
+
+def test_any_model_with_pyramid_outputs_is_a_backbone():
+    x = keras.Input((None, None, 3))
+    levels = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
+    pyramid = {
+        level: keras.layers.Conv2D(8, 3, stride, "same")(x)
+        for level, stride in levels.items()
+    }
+    backbone = keras.Model(x, pyramid["P5"])
+    backbone.pyramid_outputs = pyramid
+    model = filled(tiny_segmenter, backbone=backbone)
+    assert model.backbone is backbone
+    assert run(model, images(0, 40, 48)).shape == (1, 40, 48, 7)
+
+
+def test_backbone_without_a_pyramid_is_refused():
+    x = keras.Input((None, None, 3))
+    with pytest.raises(ValueError, match="pyramid_outputs"):
+        tiny_segmenter(backbone=keras.Model(x, keras.layers.Conv2D(8, 3)(x)))
+
+
+def test_backbone_that_lacks_a_level_is_refused_with_the_levels():
+    x = keras.Input((None, None, 3))
+    pyramid = {"P3": keras.layers.Conv2D(8, 3, 8)(x), "P4": x}
+    with pytest.raises(ValueError, match=r"\['P3', 'P4', 'P5'\].*\['P3', 'P4'\]"):
+        tiny_segmenter(backbone=keras.Model(x, pyramid))
+
+
+def test_file_makes_the_same_segmenter_again():
+    settings = {
+        "include_preprocessing": True,
+        "upsample": False,
+        "activation": "softmax",
+        "dropout_rate": 0.3,
+        "classes": ("water", "land", *"abcde"),
+        "palette": [[i, 2 * i, 3 * i] for i in range(7)],
+    }
+    model = filled(tiny_segmenter, **settings)
+    again = saved_and_loaded(model)
+    config = as_json(again.get_config())
+    assert config == as_json(model.get_config())
+    assert {key: config[key] for key in settings} == as_json(settings)
+    x = pictures(*SIZE)
+    np.testing.assert_array_equal(run(again, x), run(model, x))
+
+
+def as_json(config):
+    return json.loads(json.dumps(config))  # Files hold lists where we have tuples.
+
+
+def test_array_as_palette_survives_the_configuration():
+    palette = np.arange(21, dtype="uint8").reshape(7, 3)
+    with no_weights():
+        model = tiny_segmenter(palette=palette)
+    assert model.get_config()["palette"] == palette.tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((64, 64, 3), r"[Ee]xpected shape.*None, None, None, 3"),
+        ((1, 64, 64, 4), r"expected shape=\(None, None, None, 3\)"),
+        ((1, 64, 64, 1), r"expected shape=\(None, None, None, 3\)"),
+        ((1, 31, 64, 3), r"at least 32×32 pixels\. Received: 31×64"),
+    ],
+    ids=["no batch", "four channels", "one channel", "too small"],
+)
+def test_image_of_another_shape_is_refused_with_the_expected_one(shape, message):
+    with no_weights():
+        model = tiny_segmenter(include_preprocessing=True)
+    with pytest.raises(ValueError, match=message):
+        model(np.zeros(shape, "float32"))

@@ -1,0 +1,251 @@
+"""Training runs: what they leave behind, and that an interruption changes nothing."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lrseg.checkpoints import load_model
+from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.evaluation import evaluate
+from keras_lrseg.training import Checkpoint, run, save_model
+from tests.training.toys import CLASSES, toy_dataset, toy_segmenter
+
+# The last of the three epochs has one step.
+SETTINGS = {
+    "crop": (64, 48),
+    "batch_size": 2,
+    "steps": 5,
+    "epoch_steps": 2,
+    "learning_rate": 1e-2,
+}
+
+
+def train(out, model_seed=0, dataset=None, **settings):
+    """Train the toy model from weights and dropout that `model_seed` decides."""
+    keras.utils.set_random_seed(model_seed)
+    dataset = dataset or toy_dataset()
+    return run.train(toy_segmenter(), dataset, out, **{**SETTINGS, **settings})
+
+
+def log_of(out):
+    with open(out / "log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def state_of(out, step):
+    with np.load(out / "checkpoints" / f"step_{step:08d}.npz") as file:
+        return {name: file[name] for name in file.files if name != "names"}
+
+
+def files_in(out):
+    return sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+
+
+def after_epoch(monkeypatch, epoch, action):
+    """Call `action(model)` when the checkpoint of an epoch has been written."""
+
+    class Patched(Checkpoint):
+        def on_epoch_end(self, this_epoch, logs=None):
+            super().on_epoch_end(this_epoch, logs)
+            if this_epoch == epoch:
+                action(self.model)
+
+    monkeypatch.setattr(run, "Checkpoint", Patched)
+
+
+def interrupt(model):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    path = train(out, validation=toy_dataset(2, seed=1))
+    assert path == out / "model.keras"
+    return out
+
+
+def test_run_leaves_settings_log_two_checkpoints_and_the_model(finished):
+    steps = [f"checkpoints/step_{step:08d}.npz" for step in (4, 5)]
+    assert files_in(finished) == [*steps, "log.csv", "model.keras", "run.json"]
+    settings = json.loads((finished / "run.json").read_text())
+    assert settings == {
+        "model": "semantic_segmenter",
+        "classes": list(CLASSES),
+        "images": 4,
+        "crop": [64, 48],
+        "batch_size": 2,
+        "steps": 5,
+        "learning_rate": 0.01,
+        "epoch_steps": 2,
+        "warmup_steps": 0,
+        "weight_decay": 0.01,
+        "global_clipnorm": None,
+        "seed": 0,
+    }
+
+
+def test_every_epoch_is_in_the_log_the_shorter_last_one_too(finished):
+    rows = log_of(finished)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(0 < float(row["loss"]) < 5 for row in rows)
+    assert int(state_of(finished, 5)["step"]) == 5
+
+
+def test_saved_model_has_the_classes_and_colours_of_the_data(finished):
+    model, dataset = load_model(finished / "model.keras"), toy_dataset()
+    assert tuple(model.classes) == dataset.classes
+    np.testing.assert_array_equal(model.palette, dataset.palette)
+
+
+def test_last_validation_score_is_that_of_the_saved_model(finished):
+    scores = evaluate(load_model(finished / "model.keras"), toy_dataset(2, seed=1))
+    assert float(log_of(finished)[-1]["val_miou"]) == pytest.approx(scores.miou)
+
+
+@pytest.mark.parametrize(("damaged", "resumed_at"), [(False, 4), (True, 2)])
+def test_resumed_run_ends_where_an_uninterrupted_one_does_bit_for_bit(
+    damaged, resumed_at, finished, tmp_path, monkeypatch, capsys
+):
+    after_epoch(monkeypatch, 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+    monkeypatch.undo()
+    if damaged:
+        newest = tmp_path / "checkpoints" / "step_00000004.npz"
+        newest.write_bytes(newest.read_bytes()[:-100])
+    train(tmp_path, model_seed=1, resume=True)
+    assert f"Resuming at step {resumed_at} of 5" in capsys.readouterr().out
+    for step in (4, 5):
+        expected, state = state_of(finished, step), state_of(tmp_path, step)
+        assert state.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_array_equal(state[name], expected[name])
+    saved = load_model(tmp_path / "model.keras").get_weights()
+    for a, b in zip(saved, load_model(finished / "model.keras").weights, strict=True):
+        np.testing.assert_array_equal(a, keras.ops.convert_to_numpy(b))
+    assert files_in(tmp_path) == files_in(finished)
+    epochs = [int(row["epoch"]) for row in log_of(tmp_path)]
+    assert epochs == ([0, 1, 1, 2] if damaged else [0, 1, 2])
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, tmp_path):
+    before = load_model(finished / "model.keras").get_weights()
+    log = (finished / "log.csv").read_text()
+    path = train(finished, model_seed=1, resume=True)
+    for a, b in zip(before, load_model(path).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (finished / "log.csv").read_text() == log
+
+
+def test_existing_run_is_not_overwritten(finished):
+    before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"already holds a run\. Type --resume"):
+        train(finished)
+    assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop", (48, 64)),
+        ("batch_size", 1),
+        ("steps", 6),
+        ("epoch_steps", 3),
+        ("learning_rate", 1e-3),
+        ("warmup_steps", 1),
+        ("weight_decay", 0.0),
+        ("global_clipnorm", 1.0),
+        ("seed", 1),
+        ("images", toy_dataset(3)),
+    ],
+)
+def test_resuming_with_another_setting_names_it(name, value, finished):
+    settings = {"dataset" if name == "images" else name: value}
+    with pytest.raises(ValueError, match=rf"has other settings: {name} \(was") as error:
+        train(finished, resume=True, **settings)
+    assert str(error.value).count("(was ") == 1
+
+
+def test_resuming_with_other_class_names_is_refused(finished):
+    images, masks = zip(*toy_dataset(), strict=True)
+    other = SegmentationDataset.from_arrays(images, masks, ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"other settings: classes \(was \['red'"):
+        train(finished, dataset=other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_steps": 5}, "0 <= warmup_steps < steps"),
+        ({"batch_size": 0}, "batch_size of 1 or more"),
+        ({"crop": (0, 64)}, "in pixels"),
+    ],
+)
+def test_refused_settings_leave_no_run_that_blocks_the_next_try(
+    settings, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", **settings)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_other_number_of_classes_is_refused_before_anything_is_written(tmp_path):
+    images, masks = zip(*toy_dataset(), strict=True)
+    four = SegmentationDataset.from_arrays(images, masks, ["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="3 classes and the data 4"):
+        train(tmp_path / "run", dataset=four)
+    assert not (tmp_path / "run").exists()
+
+
+def set_to_nan(model):
+    weight = model.trainable_variables[-1]  # of the classifier: no ReLU hides it
+    weight.assign(np.nan * keras.ops.convert_to_numpy(weight))
+
+
+def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
+    finished, tmp_path, monkeypatch
+):
+    after_epoch(monkeypatch, 0, set_to_nan)
+    with pytest.raises(FloatingPointError, match="no longer finite") as error:
+        train(tmp_path)
+    assert str(tmp_path / "checkpoints") in str(error.value)
+    kept = ["checkpoints/step_00000002.npz", "log.csv", "run.json"]
+    assert files_in(tmp_path) == kept
+    monkeypatch.undo()
+    train(tmp_path, resume=True)
+    expected, state = state_of(finished, 5), state_of(tmp_path, 5)
+    for name in expected:
+        np.testing.assert_array_equal(state[name], expected[name])
+
+
+def test_weights_broken_by_the_very_last_step_make_no_model(tmp_path, monkeypatch):
+    after_epoch(monkeypatch, 2, set_to_nan)
+    with pytest.raises(FloatingPointError):
+        train(tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_the_seed_decides_the_data_and_the_warmup_is_a_tenth_of_a_short_run(tmp_path):
+    train(tmp_path / "a", steps=10, epoch_steps=10, seed=7)
+    train(tmp_path / "b", steps=10, epoch_steps=10, seed=8)
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["warmup_steps"] == 1
+    a, b = (state_of(tmp_path / name, 10) for name in "ab")
+    assert any(not np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_toy_task_is_learnt(tmp_path):
+    path = train(tmp_path, steps=60, epoch_steps=20, learning_rate=3e-2)
+    assert float(log_of(tmp_path)[-1]["loss"]) < 0.5  # log(3) by chance
+    assert evaluate(load_model(path), toy_dataset(3, seed=5)).miou > 0.7
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.weights.h5"])
+def test_a_model_is_saved_as_keras_only(name, tmp_path):
+    with pytest.raises(ValueError, match=r"saved as \.keras"):
+        save_model(toy_segmenter(), tmp_path / name)
+    assert files_in(tmp_path) == []

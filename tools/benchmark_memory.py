@@ -1,0 +1,198 @@
+"""Measures the memory that one training step of LRFormerS takes, by image size.
+
+Batch 1, float32, 150 classes, AdamW, `SegmentationCrossEntropy`, the default compile
+settings of Keras (XLA on TensorFlow and JAX), on a CPU under Linux. Each measurement is
+a process of its own that calls `train_on_batch` twice: the first step compiles, for
+which XLA takes 1 to 3 GiB whatever the size, the second is the one to compare. Columns:
+
+    built_mib        resident memory when the model is built and compiled
+    first_peak_mib   largest resident memory until the end of the first step
+    second_peak_mib  largest resident memory during the second step
+    step_mib         second_peak_mib - built_mib: activations, gradients, moments, and
+                     with XLA about 1 GiB of compiled code
+    memory_ratio     step_mib to that of the first size
+    pixels_ratio     pixels to those of the first size
+    mib_per_mpixel   growth of the second peak from the first size on, in MiB for a
+                     million pixels more: what is there at any size cancels out, and
+                     memory that is linear in the pixels has the same figure throughout
+    first_step_s, second_step_s    seconds
+
+A process that runs out of memory gives a row that says so. It is stopped while there is
+still `--reserve` GiB left for the other programs. Each row is added to the CSV at once.
+
+Example:
+    python tools/benchmark_memory.py
+    python tools/benchmark_memory.py --backends jax --sizes 512 1024
+"""
+
+import argparse
+import ctypes
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bench
+import numpy as np
+
+BACKENDS = ("tensorflow", "jax", "torch")
+NUM_CLASSES = 150
+MIB, GIB = 2**20, 2**30
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.worker:
+        bench.serve(answers(arguments.worker, arguments.model, arguments.sizes[0]))
+        return
+    bench.warn_if_busy()
+    rows = []
+    for backend in arguments.backends:
+        first = None
+        for size in arguments.sizes:
+            print(f"{backend} {size}×{size} ...", flush=True)
+            try:
+                row = measure(backend, size, first, arguments)
+            except bench.WorkerFailed as error:
+                print(f"  failed: {error}", flush=True)
+                continue
+            first = first or row
+            rows.append(row)
+            bench.append_row(arguments.out, row)
+    columns = ("backend", "height", "status", "built_mib", "first_peak_mib")
+    columns += ("second_peak_mib", "step_mib", "memory_ratio", "pixels_ratio")
+    columns += ("mib_per_mpixel", "second_step_s")
+    if rows:
+        bench.print_table([{key: row.get(key, "") for key in columns} for row in rows])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="LRFormerS")
+    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    add("--sizes", nargs="+", type=int, default=[512, 1024, 1536])
+    add("--threads", type=int, default=2)
+    add("--reserve", type=float, default=1, help="GiB left to others; default 1")
+    add("--out", type=Path, default=bench.RESULTS / "memory_lrformer.csv")
+    add("--worker", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+# === The measuring process ===
+
+
+def measure(backend, size, first, arguments) -> dict:
+    """A row of the CSV: one process, two training steps.
+
+    Args:
+        first: the row of the same backend's first size, or None.
+    """
+    row = {
+        **bench.machine(),
+        "memory_gib": f"{bench.total_memory() / GIB:.1f}",
+        "backend": backend,
+        "versions": "",
+        "model": arguments.model,
+        "height": size,
+        "width": size,
+        "threads": arguments.threads,
+        "status": "ok",
+    }
+    command = [__file__, "--worker", backend]
+    command += ["--model", arguments.model, "--sizes", str(size)]
+    with bench.Worker(command, backend, arguments.threads) as worker:
+        try:
+            for _ in range(3):  # built, first step, second step
+                row.update(worker.ask(reserve=int(arguments.reserve * GIB)))
+        except bench.WorkerFailed as error:
+            if not error.out_of_memory:
+                raise
+            row["status"] = "out of memory"
+            print(f"  out of memory: {error}", flush=True)
+    row.update(growth(row, first or row))
+    return row
+
+
+def growth(row: dict, first: dict) -> dict[str, str]:
+    """The columns that compare a size with the first one, as far as both were run."""
+    pixels, first_pixels = (r["height"] * r["width"] for r in (row, first))
+    columns = {"pixels_ratio": f"{pixels / first_pixels:.2f}"}
+    if "step_mib" in row and "step_mib" in first:
+        columns["memory_ratio"] = f"{row['step_mib'] / first['step_mib']:.2f}"
+        if pixels != first_pixels:
+            grown = row["second_peak_mib"] - first["second_peak_mib"]
+            slope = 1e6 * grown / (pixels - first_pixels)
+            columns["mib_per_mpixel"] = f"{slope:.0f}"
+    return columns
+
+
+# === The worker ===
+
+
+def answers(backend: str, model: str, size: int) -> Iterator[dict]:
+    """What a worker answers: columns of the row, as they become known."""
+    # Of two processes the system then ends this one first.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    import keras
+
+    import keras_lrseg
+    from keras_lrseg.training import SegmentationCrossEntropy
+
+    keras.utils.set_random_seed(0)
+    segmenter = getattr(keras_lrseg, model)(num_classes=NUM_CLASSES)
+    segmenter.compile(
+        optimizer=keras.optimizers.AdamW(6e-5, weight_decay=0.01),
+        loss=SegmentationCrossEntropy(),
+    )
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (1, size, size, 3)).astype("float32")
+    labels = random.integers(0, NUM_CLASSES, (1, size, size), dtype="int32")
+    built = memory("VmRSS")
+    yield {"versions": bench.versions("keras", backend), "built_mib": built}
+    seconds = step(segmenter, images, labels)
+    yield {"first_peak_mib": memory("VmHWM"), "first_step_s": f"{seconds:.1f}"}
+    forget_peak()
+    seconds = step(segmenter, images, labels)
+    peak = memory("VmHWM")
+    yield {
+        "second_peak_mib": peak,
+        "step_mib": peak - built,
+        "second_step_s": f"{seconds:.1f}",
+        **attention_flops(segmenter, size),
+    }
+
+
+def step(model, images, labels) -> float:
+    """Seconds of one training step."""
+    start = time.perf_counter()
+    loss = model.train_on_batch(images, labels)
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"The loss is {loss}")
+    return time.perf_counter() - start
+
+
+def memory(field: str) -> int:
+    """MiB of this process: "VmRSS" now, "VmHWM" at the peak."""
+    return round(bench.kernel_bytes("/proc/self/status", field) / MIB)
+
+
+def forget_peak() -> None:
+    """Give freed memory back to the system, and begin a new peak."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def attention_flops(model, size) -> dict[str, int]:
+    """The column of the attention's multiply-accumulates, if they can be counted."""
+    try:
+        from keras_lrseg.analysis.profile import profile
+    except ImportError:
+        return {}
+    return {"attention_flops": int(profile(model, (size, size)).attention_flops)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Plain PyTorch transcriptions: the peers of the speed benchmark."""

@@ -1,0 +1,173 @@
+"""Writes the tables of README.md from results/*.csv.
+
+A table stands between the lines `<!-- table:NAME -->` and `<!-- end -->` and is made
+from results/NAME.csv by the function in `TABLES`. Of a measurement that was repeated the
+newest row counts, and only rows from the machine of the last one; a caption gives
+hardware, versions, date and commit. A table without a CSV file stays as it is.
+
+Example:
+    python tools/readme_tables.py
+    python tools/readme_tables.py --check    # exits with 1 if README.md is out of date
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import bench
+
+README = bench.ROOT / "README.md"
+MARKERS = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CONTENDERS = {
+    "tensorflow": "keras_lrseg, TensorFlow",
+    "jax": "keras_lrseg, JAX",
+    "torch": "keras_lrseg, PyTorch",
+    "torch-compile": "keras_lrseg, PyTorch, compiled",
+    "plain": "plain PyTorch",
+    "plain-compile": "plain PyTorch, compiled",
+    "segformer": "transformers, PyTorch",
+}
+MODELS = ("LRFormerT", "SegFormer-B1", "LRFormerS", "SegFormer-B2")
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--results", type=Path, default=bench.RESULTS)
+    arguments = parser.parse_args()
+    old = arguments.readme.read_text(encoding="utf-8")
+    new = rewritten(old, arguments.results)
+    if arguments.check and new != old:
+        sys.exit(f"{arguments.readme.name} is out of date. Type: python {sys.argv[0]}")
+    if new != old:
+        with bench.atomic_path(arguments.readme) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+
+
+def rewritten(readme: str, results: Path) -> str:
+    """The text of the README with the tables made anew."""
+
+    def table(match: re.Match) -> str:
+        start, name, end = match.groups()
+        if name not in TABLES:
+            sys.exit(f"Expected a table of {list(TABLES)} in README.md, got {name!r}")
+        rows = bench.read_csv(results / f"{name}.csv")
+        if not rows:
+            print(f"{name}: no rows in {results / name}.csv; left as it is")
+            return match[0]
+        return f"{start}\n{TABLES[name](rows)}\n\n{end}"
+
+    return MARKERS.sub(table, readme)
+
+
+def forward_table(rows: list[dict]) -> str:
+    """A line for each model and contender, a column for each size."""
+    rows = newest(rows, ("model", "contender", "height", "width"))
+    sizes = sorted({size_of(row) for row in rows})
+    lines = {}
+    order = list(CONTENDERS)
+    rows.sort(key=lambda r: (MODELS.index(r["model"]), order.index(r["contender"])))
+    for row in rows:
+        cell = f"{float(row['median_ms']):.0f} ms"
+        if row["ratio_to_plain"]:
+            cell += f" ({float(row['ratio_to_plain']):.2f}×)"
+        key = (row["model"], CONTENDERS[row["contender"]])
+        lines.setdefault(key, {})[size_of(row)] = cell
+    body = [
+        [*key, *(cells.get(size, "") for size in sizes)] for key, cells in lines.items()
+    ]
+    note = (
+        "Median of the forward pass, batch 1, float32, "
+        f"{values(rows, 'threads')} threads; "
+        "in brackets the ratio to plain PyTorch (SegFormer-B1's to LRFormerT, "
+        "B2's to LRFormerS)"
+    )
+    header = ["model", "implementation", *map("{0[0]}×{0[1]}".format, sizes)]
+    return markdown(header, body) + caption(note, rows)
+
+
+def memory_table(rows: list[dict]) -> str:
+    """A line for each backend and size."""
+    rows = newest(rows, ("model", "backend", "height", "width"))
+    header = ["model", "backend", "size", "pixels", "peak", "of the step"]
+    header += ["ratio", "a megapixel more", "seconds"]
+    body = []
+    for row in rows:
+        cells = [row["model"], BACKENDS[row["backend"]]]
+        cells += ["{}×{}".format(*size_of(row)), f"{row['pixels_ratio']}×"]
+        if row["status"] == "ok":
+            cells += [gib(row["second_peak_mib"]), gib(row["step_mib"])]
+            cells += [f"{row['memory_ratio']}×", gib(row["mib_per_mpixel"])]
+            cells += [row["second_step_s"]]
+        else:
+            cells += [row["status"], "", "", "", ""]
+        body.append(cells)
+    note = (
+        "Resident memory of one training step, batch 1, float32; ratios are to the "
+        "first size, the step's are without the built model; machine with "
+        f"{values(rows, 'memory_gib')} GiB"
+    )
+    return markdown(header, body) + caption(note, rows)
+
+
+def profile_table(rows: list[dict]) -> str:
+    """A line for each row; the same on any machine, so without a caption."""
+    header = ["model", "classes", "size", "params", "FLOPs", "attention"]
+    header += ["paper: table", "params", "FLOPs"]
+    body = []
+    for row in rows:
+        cells = [row["model"], row["classes"], "{}×{}".format(*size_of(row))]
+        cells += [f"{int(row['params']) / 1e6:.2f} M"]
+        cells += [f"{int(row[k]) / 1e9:.2f} G" for k in ("flops", "attention_flops")]
+        cells += [row["paper_table"]]
+        cells += [f"{n} M" if (n := row["paper_params_m"]) else ""]
+        cells += [f"{n} G" if (n := row["paper_flops_g"]) else ""]
+        body.append(cells)
+    return markdown(header, body)
+
+
+TABLES = {
+    "forward_lrformer": forward_table,
+    "memory_lrformer": memory_table,
+    "profile_lrformer": profile_table,
+}
+
+
+def newest(rows: list[dict], key: tuple[str, ...]) -> list[dict]:
+    """The last row for each value of the key columns, all from the last machine."""
+    rows = [row for row in rows if row["hardware"] == rows[-1]["hardware"]]
+    return list({tuple(row[column] for column in key): row for row in rows}.values())
+
+
+def size_of(row: dict) -> tuple[int, int]:
+    return int(row["height"]), int(row["width"])
+
+
+def gib(mib: str) -> str:
+    return f"{float(mib) / 1024:.1f} GiB" if mib else ""
+
+
+def values(rows: list[dict], column: str) -> str:
+    """The different values of a column, in order of appearance."""
+    parts = (part for row in rows for part in row[column].split(", "))
+    return ", ".join(dict.fromkeys(part for part in parts if part))
+
+
+def caption(note: str, rows: list[dict]) -> str:
+    columns = ("hardware", "os", "versions", "date")
+    where = "; ".join(values(rows, column) for column in columns)
+    return f"\n\n{note}. {where}; commit {values(rows, 'commit')}."
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
