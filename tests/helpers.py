@@ -96,9 +96,9 @@ def load_layer(layer, shape, place, state):
     return layer
 
 
-def fill(layer):
+def fill(layer, seed=0):
     """Give a built layer or model seeded weights of ordinary size."""
-    for i, variable in enumerate(layer.weights):
+    for i, variable in enumerate(layer.weights, 1000 * seed):
         values = 0.3 * normal(i, variable.shape)
         if variable.name in ("gamma", "moving_variance"):
             values = 1 + abs(values)
@@ -143,6 +143,14 @@ def load_state(model, state, read=load.load_weights, **settings):
     return model
 
 
+def to_torch_layout(array):
+    """Transpose a Keras kernel to PyTorch's layout."""
+    if array.ndim == 4:
+        depthwise = array.shape[3] == 1
+        return array.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+    return array.T
+
+
 def torch_variables(model, read=load.load_weights):
     """Variables by state_dict key, as the checkpoint reader names them."""
     with mock.patch.object(load, "assign_state_dict") as assign:
@@ -159,12 +167,15 @@ def tiny_backbone(**settings):
     return LRFormerBackbone(**{**sizes, **settings})
 
 
-def tiny_segmenter(num_classes=7, dtype=None, backbone=None, width=8, **settings):
+def tiny_segmenter(
+    num_classes=7, dtype=None, backbone=None, decoder=None, classifier=None, **settings
+):
+    settings.setdefault("include_preprocessing", False)
     return SemanticSegmenter(
         backbone or tiny_backbone(dtype=dtype),
-        LRDecoder(width, name="decoder", dtype=dtype),
-        make_classifier("pixel", num_classes, dtype),
-        **{"include_preprocessing": False, **settings},
+        decoder or LRDecoder(8, name="decoder", dtype=dtype),
+        classifier or make_classifier("pixel", num_classes, dtype),
+        **settings,
     )
 
 
@@ -174,7 +185,8 @@ def golden_segmenter(dtype=None):
         backbone = LRFormerBackbone(
             (24, 48, 96, 128), (1, 1, 2, 1), (1, 2, 4, 4), dtype=dtype
         )
-        model = tiny_segmenter(dtype=dtype, backbone=backbone, width=64)
+        decoder = LRDecoder(64, name="decoder", dtype=dtype)
+        model = tiny_segmenter(dtype=dtype, backbone=backbone, decoder=decoder)
     return load_state(model, torch_state("lrformer_tiny_test"))
 
 
@@ -350,6 +362,21 @@ def saved_and_loaded(model):
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
         return keras.saving.load_model(path)
+
+
+def assert_same_model(actual, expected):
+    assert as_json(actual.get_config()) == as_json(expected.get_config())
+    assert_same_weights(actual, expected)
+
+
+def assert_same_weights(actual, expected):
+    for weight, other in zip(actual.weights, expected.weights, strict=True):
+        assert weight.path == other.path
+        np.testing.assert_array_equal(numpy(weight), numpy(other), weight.path)
+
+
+def as_json(config):
+    return json.loads(json.dumps(config))  # Files hold lists where we have tuples.
 
 
 def functional(layer, shapes):

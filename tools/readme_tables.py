@@ -1,9 +1,9 @@
 """Writes the tables of README.md from results/*.csv.
 
 A table stands between the lines `<!-- table:NAME -->` and `<!-- end -->` and is made
-from results/NAME.csv by the function in `TABLES`. Of a measurement that was repeated the
-newest row counts, and only rows from the machine of the last one; a caption gives
-hardware, versions, date and commit. A table without a CSV file stays as it is.
+from results/NAME.csv by the function in `TABLES`. Of repeated measurements the newest
+counts, and only rows from the machine of the last one; a caption gives hardware,
+versions, date and commit. A table without a CSV file stays as it is.
 
 Example:
     python tools/readme_tables.py

@@ -66,7 +66,7 @@ def test_block_of_the_decoder_reproduces_the_authors_output(case, size):
 
 def test_dropped_paths_leave_the_depthwise_convolution():
     x = normal("features", (2, 5, 7, 8))
-    block = LRFormerBlock(2, 4, 2, drop_path_rate=1 - 1e-6)
+    block = LRFormerBlock(2, 4, 2, drop_path_rate=1 - 1e-6, pyramid_convolutions=[])
     block.build(x.shape)
     fill(block)
     expected = run(block.convolution, x)

@@ -143,3 +143,14 @@ def test_unknown_classifier_is_refused_with_the_valid_one():
 def test_wrong_input_shape_is_refused_when_the_model_is_built(shape):
     with refused("input_shape", shape), no_weights():
         LRFormerT(5, input_shape=shape)
+
+
+def test_models_are_made_by_name():
+    with no_weights():
+        model = keras_lrseg.models.make("LRFormerT", num_classes=5)
+    assert (model.name, model.num_classes) == ("lrformer_t", 5)
+
+
+def test_unknown_model_is_refused_with_the_known_ones():
+    with refused("'LRFormerQ'", "LRFormerT", "LRFormerXLClassifier"):
+        keras_lrseg.models.make("LRFormerQ", num_classes=5)

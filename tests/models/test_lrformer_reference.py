@@ -17,6 +17,7 @@ from tests.helpers import (
     no_random_start,
     run,
     shared_golden_segmenter,
+    to_torch_layout,
     torch_state,
     torch_variables,
 )
@@ -109,13 +110,6 @@ def test_every_gradient_is_the_authors(train_step):
         assert np.linalg.norm(gradient) == pytest.approx(norm, rel=0.01), key
         typical = norm / gradient.size**0.5
         assert abs(gradient[index] - values).max() <= 0.05 * typical, key
-
-
-def to_torch_layout(array):
-    if array.ndim == 4:
-        depthwise = array.shape[3] == 1
-        return array.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
-    return array.T
 
 
 def test_moving_statistics_are_the_authors(train_step):

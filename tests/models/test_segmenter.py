@@ -1,5 +1,4 @@
 import functools
-import json
 
 import keras
 import numpy as np
@@ -8,6 +7,8 @@ import pytest
 from keras_lrseg import SemanticSegmenter
 from keras_lrseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from tests.helpers import (
+    as_json,
+    assert_same_model,
     filled,
     golden_segmenter,
     images,
@@ -40,7 +41,7 @@ def composed(**settings):
 @pytest.mark.parametrize("size", [(32, 32), SIZE, (97, 130)])
 def test_logits_have_the_size_of_the_images(size):
     model = composed()
-    logits = model.predict(pictures(*size), verbose=0)
+    logits = run(model, pictures(*size))
     assert logits.shape == (2, *size, 7)
     assert logits.dtype == "float32"
 
@@ -132,15 +133,9 @@ def test_file_makes_the_same_segmenter_again():
     }
     model = filled(tiny_segmenter, **settings)
     again = saved_and_loaded(model)
+    assert_same_model(again, model)
     config = as_json(again.get_config())
-    assert config == as_json(model.get_config())
     assert {key: config[key] for key in settings} == as_json(settings)
-    x = pictures(*SIZE)
-    np.testing.assert_array_equal(run(again, x), run(model, x))
-
-
-def as_json(config):
-    return json.loads(json.dumps(config))  # Files hold lists where we have tuples.
 
 
 def test_array_as_palette_survives_the_configuration():

@@ -1,0 +1,108 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from keras_lrseg.checkpoints import published_classes
+from keras_lrseg.checkpoints.files import SUFFIXES, read_state_dict, resolve
+from tests.helpers import refused
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_suffix_is_taken(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.touch()
+    assert resolve(path) == resolve(str(path)) == path
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.npz", "model", "model.pth.txt"])
+def test_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name):
+    (tmp_path / name).touch()
+    with refused(tmp_path / name, *SUFFIXES):
+        resolve(tmp_path / name)
+
+
+def test_missing_file_is_named(tmp_path):
+    path = tmp_path / "missing.pth"
+    with refused(path, "hf://", error=FileNotFoundError):
+        resolve(path)
+
+
+def test_folder_is_no_file(tmp_path):
+    path = tmp_path / "model.pth"
+    path.mkdir()
+    with refused(path, error=FileNotFoundError):
+        resolve(path)
+    with refused(tmp_path, *SUFFIXES):
+        resolve(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["model.pth", "folder/model.pth"])
+def test_hugging_face_address_is_fetched(monkeypatch, tmp_path, file):
+    calls, local = [], tmp_path / "model.pth"
+    local.touch()
+
+    def hf_hub_download(*arguments):
+        calls.append(arguments)
+        return str(local)
+
+    hub = SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert resolve(f"hf://owner/repository/{file}") == local
+    assert calls == [("owner/repository", file)]
+
+
+@pytest.mark.parametrize("address", ["hf://", "hf://owner", "hf://owner/repository"])
+def test_incomplete_address_is_refused_with_its_form(address):
+    with refused("hf://owner/repository/file", f'"{address}"'):
+        resolve(address)
+
+
+def test_absent_client_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with refused("pip install huggingface_hub", error=ImportError):
+        resolve("hf://owner/repository/model.pth")
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("torch", "model.pth"), ("safetensors", "model.safetensors")]
+)
+def test_absent_reader_says_what_to_type(monkeypatch, package, name):
+    monkeypatch.setitem(sys.modules, package, None)
+    with refused(package, "pip install 'keras-lrseg[convert]'", error=ImportError):
+        read_state_dict(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, ["no tensors"]),
+        ({"state_dict": {}, "meta": {}}, ["no tensors"]),
+        ({"epoch": 3, "note": "x"}, ["no tensors", "epoch", "note"]),
+        ([1, 2], ["dict of tensors", "list"]),
+        ({0: np.ones(2)}, ["names"]),
+    ],
+    ids=["empty", "empty state_dict", "no tensors", "list", "numbered tensors"],
+)
+def test_checkpoint_without_named_tensors_is_refused(tmp_path, content, words):
+    torch = pytest.importorskip("torch")
+    if isinstance(content, dict):
+        content = {
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in content.items()
+        }
+    path = tmp_path / "model.pth"
+    torch.save(content, path)
+    with refused(path, *words):
+        read_state_dict(path)
+
+
+def test_number_of_classes_is_read_from_the_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": {"decode_head.conv_seg.bias": torch.zeros(19)}}, path)
+    assert published_classes(path) == 19
+    torch.save({"state_dict": {"backbone.norm.bias": torch.zeros(19)}}, path)
+    with refused(path, "no classification layer"):
+        published_classes(path)
