@@ -81,7 +81,7 @@ def test_absent_reader_says_what_to_type(monkeypatch, package, name):
         ({"state_dict": {}, "meta": {}}, ["no tensors"]),
         ({"epoch": 3, "note": "x"}, ["no tensors", "epoch", "note"]),
         ([1, 2], ["dict of tensors", "list"]),
-        ({0: np.ones(2)}, ["names"]),
+        ({0: np.ones(2)}, ["no tensors"]),
     ],
     ids=["empty", "empty state_dict", "no tensors", "list", "numbered tensors"],
 )
@@ -96,6 +96,19 @@ def test_checkpoint_without_named_tensors_is_refused(tmp_path, content, words):
     torch.save(content, path)
     with refused(path, *words):
         read_state_dict(path)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_checkpoint_cut_anywhere_is_refused_in_one_line(tmp_path, new):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pth"
+    state = {f"layer{i}.weight": torch.ones(5, 3) for i in range(20)}
+    torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=new)
+    content = path.read_bytes()
+    for share in range(1, 100, 3):
+        path.write_bytes(content[: len(content) * share // 100])
+        with refused(path):
+            read_state_dict(path)
 
 
 def test_number_of_classes_is_read_from_the_file(tmp_path):
