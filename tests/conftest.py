@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+pytest.register_assert_rewrite("tests.helpers")
+
 if keras.config.backend() == "jax":
     import jax
 

@@ -24,6 +24,11 @@ from keras_lrseg.models.classifiers import make_classifier
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
+tensorflow_only = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow",
+    reason="only TensorFlow's graphs have sizes unknown until they run",
+)
+
 # --- Seeded numbers, the rules that the golden files were computed with ---------------
 
 
@@ -161,10 +166,12 @@ def torch_variables(model, read=load.load_weights):
 # --- Models ---------------------------------------------------------------------------
 
 
+# Few distinct shapes: JAX compiles a random start of each.
+TINY = {"channels": (8, 8, 8, 8), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 1, 1)}
+
+
 def tiny_backbone(**settings):
-    """A backbone with few distinct shapes: JAX compiles a random start of each."""
-    sizes = {"channels": (8, 8, 8, 8), "depths": (1, 1, 2, 1), "num_heads": (1,) * 4}
-    return LRFormerBackbone(**{**sizes, **settings})
+    return LRFormerBackbone(**{**TINY, **settings})
 
 
 def tiny_segmenter(
@@ -296,6 +303,8 @@ def loss_and_gradients(layer, loss, inputs, training=False):
 
 # --- One check for every layer --------------------------------------------------------
 
+HALF_PRECISION = 0.1  # Largest error, in standard deviations of the output.
+
 
 def check_layer(make_layer, shapes):
     """Assert what must hold for every layer.
@@ -342,9 +351,6 @@ def check_layer(make_layer, shapes):
     for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
         assert np.isfinite(gradient).all(), weight.path
         assert np.any(gradient), weight.path
-
-
-HALF_PRECISION = 0.1  # Largest error, in standard deviations.
 
 
 def run_dynamic(model, inputs):

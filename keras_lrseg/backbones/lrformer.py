@@ -96,7 +96,6 @@ class LRFormerBackbone(keras.Model):
         input_shape=(None, None, 3),
         name="lrformer_backbone",
         dtype=None,
-        **kwargs,
     ):
         dtype = keras.dtype_policies.get(dtype)
 
@@ -131,7 +130,7 @@ class LRFormerBackbone(keras.Model):
         for i in range(4):
             x = stages[i](embeddings[i](x))
             pyramid[f"P{i + 2}"] = x
-        super().__init__(inputs=images, outputs=pyramid, name=name, **kwargs)
+        super().__init__(inputs=images, outputs=pyramid, name=name)
 
         # === Config ===
         self.dtype_policy = dtype

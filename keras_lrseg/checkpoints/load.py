@@ -1,5 +1,9 @@
 """Fill a model with the weights of a file, all of them or none."""
 
+import pathlib
+import tempfile
+
+import h5py
 import keras
 
 from keras_lrseg.checkpoints import lrformer
@@ -11,6 +15,7 @@ BACKBONE_NAMES = {"LRFormerBackbone": lrformer.BACKBONE}
 DECODER_NAMES = {"LRDecoder": (lrformer.DECODER, lrformer.CLASSIFIER)}
 
 # What a segmentation or classification checkpoint holds beside its backbone.
+CLASSIFIER = "decode_head.conv_seg."
 HEADS = ("decode_head.", "auxiliary_head.", "head.")
 
 
@@ -44,8 +49,9 @@ def load_backbone_weights(model, path) -> None:
 
     Args:
         model: model with a `backbone`.
-        path: as in `load_weights`: a segmenter, a classifier or a bare backbone. What
-            the file holds beside the backbone is left out. Pool sizes may differ.
+        path: as in `load_weights`: a segmenter, a classifier or a bare backbone (a
+            `.weights.h5` file: a bare backbone). What the file holds beside the
+            backbone is left out. Pool sizes may differ.
 
     Raises:
         As `load_weights`.
@@ -108,8 +114,8 @@ def _load_state_dict(model, state, path, head):
             if "seed_generator" not in v.path:
                 variables[f"decode_head.{torch_key(v.path, names)}"] = v
     kept = {key: v for key, v in variables.items() if id(v) not in head}
-    dropped = set(variables) - set(kept)
-    state = {key: value for key, value in state.items() if key not in dropped}
+    if head:
+        state = {k: v for k, v in state.items() if not k.startswith(CLASSIFIER)}
     _check_classes(model, state, path)
     assign_state_dict(kept, state, path)
 
@@ -157,14 +163,38 @@ def _copy_keras(source, target, path, head=frozenset()):
 
 
 def _load_h5(model, path, reset_head=False):
+    """Load Keras's weight file; Keras itself leaves out what it has no place for."""
     if reset_head:
         raise ValueError(
             f"reset_head=True needs a .keras or PyTorch checkpoint. Received: {path}"
         )
-    before = model.get_weights()
+    with tempfile.TemporaryDirectory() as folder:
+        own = pathlib.Path(folder) / "own.weights.h5"
+        model.save_weights(own)
+        expected, found = _h5_shapes(own), _h5_shapes(path)
+    unfit = sorted(set(expected.items()) ^ set(found.items()))
+    if unfit:
+        raise ValueError(
+            f"{path} does not fit this model: {len(unfit)} weights differ, first "
+            f"{unfit[0][0]} (file {found.get(unfit[0][0])}, "
+            f"model {expected.get(unfit[0][0])})."
+        )
+    model.load_weights(path)
+
+
+def _h5_shapes(path) -> dict[str, tuple]:
+    """The shapes of all arrays in an HDF5 file by their path."""
+    shapes = {}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
     try:
-        model.load_weights(path)
-    except Exception as error:  # HDF5 and shape errors, of many types.
-        model.set_weights(before)
-        first = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ValueError(f"{path} does not fit this model: {first}") from error
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError as error:
+        raise ValueError(
+            f"{path} is not a readable .weights.h5 file: {error}"
+        ) from None
+    return shapes

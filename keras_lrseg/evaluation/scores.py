@@ -71,7 +71,7 @@ class Scores:
         values = zip(self.classes, self.iou, self.accuracy, self._truth, strict=True)
         for name, iou, accuracy, pixels in values:
             share = pixels / total
-            rows.append(f"{name:{width}}  {iou:.3f}  {accuracy:.3f}  {share:.3f}")
+            rows.append(f"{name:{width}}  {iou:5.3f}  {accuracy:5.3f}  {share:5.3f}")
         rows.append(
             f"mIoU {self.miou:.4f}, mean accuracy {self.mean_accuracy:.4f}, "
             f"pixel accuracy {self.pixel_accuracy:.4f}"
@@ -118,10 +118,12 @@ def confusion_matrix(
         )
     valid = truth != ignore
     truth, predicted = truth[valid].astype("int64"), predicted[valid].astype("int64")
-    largest = max(truth.max(initial=0), predicted.max(initial=0))
-    if largest >= num_classes:
+    labels = np.concatenate([truth.ravel(), predicted.ravel()])
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
         raise ValueError(
-            f"Labels must be below {num_classes}, or {ignore}. Received: {largest}"
+            f"Labels must be 0 or more and below {num_classes}, or {ignore}. "
+            f"Received: {wrong[0]}"
         )
     counts = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)

@@ -34,7 +34,6 @@ class ImageClassifier(keras.Model):
         activation=None,
         name="image_classifier",
         dtype=None,
-        **kwargs,
     ):
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
@@ -58,7 +57,7 @@ class ImageClassifier(keras.Model):
         x = make_preprocessing()(images) if include_preprocessing else images
         x = head(backbone(x)["P5"])
         x = activate(classifier(pool(x)))
-        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=images, outputs=x, name=name)
 
         # === Config ===
         self.dtype_policy = dtype

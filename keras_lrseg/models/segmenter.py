@@ -49,7 +49,6 @@ class SemanticSegmenter(keras.Model):
         classes=None,
         palette=None,
         name="semantic_segmenter",
-        **kwargs,
     ):
         # === Layers ===
         images = keras.Input(tuple(input_shape), name="images")
@@ -67,7 +66,7 @@ class SemanticSegmenter(keras.Model):
         logits = classifier(dropout(x))
         x = resize([logits, images]) if upsample else logits
         x = activate(x)
-        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=images, outputs=x, name=name)
 
         # === Config ===
         self.backbone = backbone

@@ -6,6 +6,7 @@ import pytest
 
 import keras_lrseg
 from keras_lrseg.analysis import count_params, profile
+from keras_lrseg.decoders import LRDecoder
 from tests.helpers import fill, images, no_weights, run, tiny_backbone, tiny_segmenter
 
 # Of the authors' code, as `reference-lrformer.md` has them: millions of parameters, and
@@ -77,7 +78,7 @@ def plain():
 def tiny():
     with no_weights():
         backbone = tiny_backbone(channels=(8, 16, 24, 32), depths=(1, 1, 2, 1))
-        return tiny_segmenter(backbone=backbone, width=16)
+        return tiny_segmenter(backbone=backbone, decoder=LRDecoder(16, name="decoder"))
 
 
 # At 40×56: 20×28 positions after the stride.

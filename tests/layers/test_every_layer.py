@@ -23,9 +23,6 @@ LAYERS = {
     "LRFormerBlock": partial(
         layers.LRFormerBlock, 2, 4, 2, layer_scale=0.1, norm="batch", pre_norm=True
     ),
-    "LRFormerBlock without depthwise": partial(
-        layers.LRFormerBlock, 2, 4, 2, depthwise=False, feed_forward_depthwise=False
-    ),
     "LRFormerStage": partial(
         layers.LRFormerStage,
         2,

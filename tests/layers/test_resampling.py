@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -10,12 +9,8 @@ from keras_lrseg.layers import (
     resize_bilinear,
 )
 from keras_lrseg.layers.resampling import aspect_grid, pooling_matrix
-from tests.helpers import GOLDEN, assert_golden, normal, run
+from tests.helpers import GOLDEN, assert_golden, normal, run, tensorflow_only
 
-tensorflow_only = pytest.mark.skipif(
-    keras.config.backend() != "tensorflow",
-    reason="only TensorFlow's graphs have sizes unknown until they run",
-)
 POOLED_SIZES = np.load(GOLDEN / "pooled_sizes.npy").tolist()
 
 

@@ -1,12 +1,13 @@
 import functools
 import inspect
+import re
 
 import keras
 import numpy as np
 import pytest
 
 import keras_lrseg
-from keras_lrseg import LRFormerT, LRFormerTClassifier
+from keras_lrseg import LRFormerT, LRFormerTClassifier, models
 from tests.helpers import no_weights, refused
 
 # Trainable weights in millions: the authors' segmenters with 150 classes, and the
@@ -38,16 +39,21 @@ def test_classifier_has_the_papers_number_of_parameters(variant):
     assert model.backbone.get_config()["pool_size"] == 7
 
 
-@pytest.mark.parametrize("variant", SEGMENTERS)
-def test_every_setting_is_documented(variant):
-    for name in (f"LRFormer{variant}", f"LRFormer{variant}Classifier"):
-        function = getattr(keras_lrseg, name)
-        assert function.__name__ == name
-        assert "{" not in function.__doc__
-        for setting in inspect.signature(function).parameters:
-            assert (
-                f"{setting}:" in function.__doc__ or f"{setting}," in function.__doc__
-            )
+@pytest.mark.parametrize(
+    ("variant", "rate"), [("T", 0.1), ("S", 0.2), ("B", 0.4), ("L", 0.6)]
+)
+def test_segmenter_trains_with_the_papers_drop_path(variant, rate):
+    model = make(f"LRFormer{variant}", num_classes=150)
+    assert model.backbone.get_config()["drop_path_rate"] == rate
+
+
+@pytest.mark.parametrize("name", [*models.SEGMENTERS, *models.CLASSIFIERS])
+def test_every_setting_is_documented(name):
+    function = getattr(keras_lrseg, name)
+    assert function.__name__ == name
+    assert "{" not in function.__doc__
+    for setting in inspect.signature(function).parameters:
+        assert re.search(rf"^    (\w+, )*{setting}[:,]", function.__doc__, re.MULTILINE)
 
 
 @functools.cache
@@ -147,10 +153,10 @@ def test_wrong_input_shape_is_refused_when_the_model_is_built(shape):
 
 def test_models_are_made_by_name():
     with no_weights():
-        model = keras_lrseg.models.make("LRFormerT", num_classes=5)
+        model = models.make("LRFormerT", num_classes=5)
     assert (model.name, model.num_classes) == ("lrformer_t", 5)
 
 
 def test_unknown_model_is_refused_with_the_known_ones():
     with refused("'LRFormerQ'", "LRFormerT", "LRFormerXLClassifier"):
-        keras_lrseg.models.make("LRFormerQ", num_classes=5)
+        models.make("LRFormerQ", num_classes=5)

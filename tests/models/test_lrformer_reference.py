@@ -15,10 +15,12 @@ from tests.helpers import (
     load_state,
     loss_and_gradients,
     no_random_start,
+    numpy,
     run,
     shared_golden_segmenter,
     to_torch_layout,
     torch_state,
+    torch_tensor,
     torch_variables,
 )
 
@@ -112,36 +114,33 @@ def test_every_gradient_is_the_authors(train_step):
         assert abs(gradient[index] - values).max() <= 0.05 * typical, key
 
 
-def test_moving_statistics_are_the_authors(train_step):
+def test_moving_means_are_the_authors(train_step):
     numbers, variables = golden("train_step.npz"), train_step[2]
-    means = [k for k in numbers if k.endswith("running_mean")]
+    means = [key for key in variables if key.endswith("running_mean")]
     assert len(means) == 9
     for key in means:
-        key = key.removeprefix("after/")
-        np.testing.assert_allclose(
-            variables[key].numpy(), numbers[f"after/{key}"], rtol=1e-4, atol=1e-5
-        )
+        actual, expected = numpy(variables[key]), numbers[f"after/{key}"]
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("keys", "pixels"),
+    ("norms", "pixels"),
     [
-        ("patch_embed1.conv1.1 patch_embed1.conv1.4", 2 * 48 * 64),
-        ("patch_embed1.conv1.7", 2 * 24 * 32),
-        ("squeeze1.bn squeeze2.bn", 2 * 12 * 16),
-        ("fuse_block1.norm1 fuse_block1.norm2", 2 * 12 * 16),
-        ("fuse_block2.norm1 fuse_block2.norm2", 2 * 12 * 16),
+        ("backbone.patch_embed1.conv1.1 backbone.patch_embed1.conv1.4", 2 * 48 * 64),
+        ("backbone.patch_embed1.conv1.7", 2 * 24 * 32),
+        ("decode_head.squeeze1.bn decode_head.squeeze2.bn", 2 * 12 * 16),
+        ("decode_head.fuse_block1.norm1 decode_head.fuse_block1.norm2", 2 * 12 * 16),
+        ("decode_head.fuse_block2.norm1 decode_head.fuse_block2.norm2", 2 * 12 * 16),
     ],
 )
 def test_moving_variances_are_the_authors_but_for_bessels_correction(
-    train_step, keys, pixels
+    train_step, norms, pixels
 ):
     numbers, variables = golden("train_step.npz"), train_step[2]
-    before = torch_state("lrformer_tiny_test")
-    for key in keys.split():
-        part = "backbone" if key.startswith("patch") else "decode_head"
-        key = f"{part}.{key}.running_var"
+    for norm in norms.split():
+        key = f"{norm}.running_var"
+        before = torch_tensor(key, variables[key].shape)
         # PyTorch's moving variance takes the unbiased one, n / (n - 1) of Keras's.
-        biased = (variables[key].numpy() - 0.9 * before[key]) / 0.1
-        unbiased = 0.9 * before[key] + 0.1 * biased * pixels / (pixels - 1)
+        biased = (numpy(variables[key]) - 0.9 * before) / 0.1
+        unbiased = 0.9 * before + 0.1 * biased * pixels / (pixels - 1)
         np.testing.assert_allclose(unbiased, numbers[f"after/{key}"], rtol=2e-5)
