@@ -1,31 +1,44 @@
 """LRFormer and OffSeg semantic segmentation for Keras 3."""
 
-from keras_lrseg import (
-    analysis,
-    backbones,
-    checkpoints,
-    data,
-    decoders,
-    evaluation,
-    export,
-    layers,
-    models,
-    training,
-)
-from keras_lrseg.models import (
-    ImageClassifier,
-    LRFormerB,
-    LRFormerBClassifier,
-    LRFormerL,
-    LRFormerLClassifier,
-    LRFormerS,
-    LRFormerSClassifier,
-    LRFormerT,
-    LRFormerTClassifier,
-    LRFormerXL,
-    LRFormerXLClassifier,
-    SemanticSegmenter,
-)
+try:
+    from keras_lrseg import (
+        analysis,
+        backbones,
+        checkpoints,
+        data,
+        decoders,
+        evaluation,
+        export,
+        layers,
+        models,
+        training,
+    )
+    from keras_lrseg.models import (
+        ImageClassifier,
+        LRFormerB,
+        LRFormerBClassifier,
+        LRFormerL,
+        LRFormerLClassifier,
+        LRFormerS,
+        LRFormerSClassifier,
+        LRFormerT,
+        LRFormerTClassifier,
+        LRFormerXL,
+        LRFormerXLClassifier,
+        SemanticSegmenter,
+    )
+except ModuleNotFoundError as error:
+    if error.name not in ("tensorflow", "jax", "torch"):
+        raise
+    _missing = error.name
+
+    def __getattr__(name):
+        # Said when something is used, so that the command line can say it in a line.
+        raise ImportError(
+            f"the backend '{_missing}' is not installed. Type: pip install "
+            f"'keras-lrseg[{_missing}]', or choose another with KERAS_BACKEND."
+        )
+
 
 __version__ = "0.1.0"
 

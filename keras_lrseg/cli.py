@@ -39,15 +39,6 @@ def main(argv=None) -> int:
 
 def _expected(error):
     """One line about an error that the user can mend; None for any other."""
-    if isinstance(error, ModuleNotFoundError) and error.name in (
-        "jax",
-        "tensorflow",
-        "torch",
-    ):
-        return (
-            f"the backend {error.name!r} is not installed. Type: pip install "
-            f"'keras-lrseg[{error.name}]', or choose another with KERAS_BACKEND."
-        )
     # What a dataset's own reader raises inside tf.data arrives as TensorFlow's error.
     from_stream = type(error).__name__ in ("InvalidArgumentError", "UnknownError")
     kinds = (ValueError, OSError, ImportError, FloatingPointError)
@@ -122,9 +113,11 @@ def _predict(arguments):
     from keras_lrseg import checkpoints, data, evaluation
 
     model = checkpoints.load_model(arguments.model)
-    palette = model.palette
+    if len(model.output_shape) != 4:
+        raise ValueError(f"{arguments.model} is no segmenter: it gives no label maps.")
+    palette = getattr(model, "palette", None)
     if palette is None:
-        palette = data.default_palette(model.num_classes)
+        palette = data.default_palette(model.output_shape[-1])
     folder = pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
     stems = [pathlib.Path(path).stem for path in arguments.pictures]
@@ -133,8 +126,8 @@ def _predict(arguments):
     for path, stem in zip(arguments.pictures, stems, strict=True):
         image = data.load_image(path)
         labels = evaluation.predict_labels(model, image)
-        data.save_mask(folder / f"{stem}.png", labels, palette)
         picture = data.overlay(image, labels, palette, arguments.opacity)
+        data.save_mask(folder / f"{stem}.png", labels, palette)
         data.save_image(folder / f"{stem}_overlay.png", picture)
         print(folder / f"{stem}.png", folder / f"{stem}_overlay.png", sep="\n")
 

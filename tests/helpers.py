@@ -120,11 +120,12 @@ def golden(file):
         return dict(archive)
 
 
-def assert_golden(actual, file, case, tolerance=1e-4):
+def assert_golden(actual, file, case, tolerance=3e-5):
     """Compare an output, in PyTorch's layout, with the authors' code.
 
     Args:
-        tolerance: largest difference, in standard deviations of the output.
+        tolerance: largest difference, in standard deviations of the output. Float32
+            noise is 9e-6 on every backend, in a layer and in a whole model.
     """
     numbers = golden(file)
     shape, (_, std, largest), index, values = (

@@ -11,13 +11,12 @@ the outputs, and XL has batch norms in front of two blocks of its third stage.
 import keras
 import numpy as np
 
+from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers import (
     ConvolutionalStem,
     LRFormerStage,
     OverlappedPatchEmbedding,
 )
-
-MIN_SIZE = 32
 
 # Table 2; drop path as the authors train segmentation on ADE20K.
 VARIANTS = {
@@ -98,6 +97,7 @@ class LRFormerBackbone(keras.Model):
         dtype=None,
     ):
         dtype = keras.dtype_policies.get(dtype)
+        input_shape = check_input_shape(input_shape)
 
         # === Layers ===
         ends = np.cumsum(depths).tolist()
@@ -125,7 +125,7 @@ class LRFormerBackbone(keras.Model):
         ]
 
         # === Functional Model ===
-        images = keras.Input(tuple(input_shape), name="images")
+        images = keras.Input(input_shape, name="images")
         x, pyramid = images, {}
         for i in range(4):
             x = stages[i](embeddings[i](x))
@@ -146,16 +146,11 @@ class LRFormerBackbone(keras.Model):
             "pre_norm_blocks": tuple(tuple(blocks) for blocks in pre_norm_blocks),
             "depthwise": depthwise,
             "feed_forward_depthwise": feed_forward_depthwise,
-            "input_shape": tuple(input_shape),
+            "input_shape": input_shape,
         }
 
     def call(self, inputs, training=None, mask=None):
-        for side in inputs.shape[1:3]:
-            if isinstance(side, int) and side < MIN_SIZE:
-                raise ValueError(
-                    f"Images must be at least {MIN_SIZE}×{MIN_SIZE} pixels. Received: "
-                    f"{inputs.shape[1]}×{inputs.shape[2]}. Enlarge or pad them."
-                )
+        check_images(inputs)
         return super().call(inputs, training=training, mask=mask)
 
     def get_config(self):

@@ -130,6 +130,8 @@ class LRFormerBlock(keras.layers.Layer):
             "pre_norm": self.pre_norm,
             "depthwise": self.depthwise,
             "feed_forward_depthwise": self.feed_forward_depthwise,
+            # Shared convolutions belong to the stage, so only their absence is kept.
+            "pyramid_convolutions": None if self.attention.pyramid_convolutions else [],
         }
 
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models.segmenter import make_preprocessing
 
@@ -53,7 +54,7 @@ class ImageClassifier(keras.Model):
         )
 
         # === Functional Model ===
-        images = keras.Input(tuple(input_shape), name="images")
+        images = keras.Input(check_input_shape(input_shape), name="images")
         x = make_preprocessing()(images) if include_preprocessing else images
         x = head(backbone(x)["P5"])
         x = activate(classifier(pool(x)))
@@ -67,6 +68,10 @@ class ImageClassifier(keras.Model):
         self.hidden_channels = hidden_channels
         self.include_preprocessing = include_preprocessing
         self.activation = activation
+
+    def call(self, inputs, training=None, mask=None):
+        check_images(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     def get_config(self):
         return {

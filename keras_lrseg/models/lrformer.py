@@ -117,6 +117,11 @@ def _segmenter(variant):
             dropout_rate=dropout_rate,
             name=name,
         )
+        if model.num_classes != num_classes:
+            raise ValueError(
+                f"The classifier gives {model.num_classes} logits, but num_classes="
+                f"{num_classes}. Make both the same."
+            )
         if backbone_weights is not None:
             load_backbone_weights(model, backbone_weights)
         if weights is not None:

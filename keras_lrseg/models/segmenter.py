@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers import ResizeLike
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB values in 0..255
@@ -51,7 +52,7 @@ class SemanticSegmenter(keras.Model):
         name="semantic_segmenter",
     ):
         # === Layers ===
-        images = keras.Input(tuple(input_shape), name="images")
+        images = keras.Input(check_input_shape(input_shape), name="images")
         dropout = keras.layers.SpatialDropout2D(
             dropout_rate, name="dropout", dtype=decoder.dtype_policy
         )
@@ -69,6 +70,7 @@ class SemanticSegmenter(keras.Model):
         super().__init__(inputs=images, outputs=x, name=name)
 
         # === Config ===
+        self.dtype_policy = decoder.dtype_policy  # `compile` scales float16 losses
         self.backbone = backbone
         self.decoder = decoder
         self.classifier = classifier
@@ -80,6 +82,10 @@ class SemanticSegmenter(keras.Model):
         self.num_classes = self.output_shape[-1]
         self.classes = classes
         self.palette = palette
+
+    def call(self, inputs, training=None, mask=None):
+        check_images(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -34,12 +34,19 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps = steps
 
     def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
+        if not (np.isfinite((logs or {}).get("loss", 0.0)) and is_finite(self.model)):
             return  # a state without use must not push out the last good one
         step = min((epoch + 1) * self.epoch_steps, self.steps)
         save_state(self.model, self.folder / f"step_{step:08d}.npz", step)
         for old in sorted(self.folder.glob("step_*.npz"))[:-KEEP]:
             old.unlink()
+
+
+def is_finite(model) -> bool:
+    """Whether all weights of a model are finite."""
+    return all(
+        bool(keras.ops.all(keras.ops.isfinite(weight))) for weight in model.weights
+    )
 
 
 def save_state(model, path: pathlib.Path, step: int) -> None:

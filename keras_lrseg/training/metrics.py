@@ -53,7 +53,10 @@ class MeanIoU(keras.metrics.Metric):
         y_pred = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
         k = self.num_classes
         # Ignored pixels, and labels that are none, fall in a cell beyond the matrix.
-        valid = ops.logical_and(y_true != self.ignore_class, y_true < k)
+        valid = y_true != self.ignore_class
+        for labels in (y_true, y_pred):
+            known = ops.logical_and(labels >= 0, labels < k)
+            valid = ops.logical_and(valid, known)
         cell = ops.where(valid, y_true * k + y_pred, k * k)
         counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=k * k + 1)
         low = self.low + ops.reshape(counts[:-1], (k, k))

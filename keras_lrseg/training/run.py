@@ -7,9 +7,10 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.data import SegmentationDataset, atomic_path, training_pipeline
 from keras_lrseg.evaluation import evaluate
-from keras_lrseg.training.checkpoint import Checkpoint, restore_latest
+from keras_lrseg.training.checkpoint import Checkpoint, is_finite, restore_latest
 from keras_lrseg.training.losses import SegmentationCrossEntropy
 from keras_lrseg.training.optimizers import make_optimizer
 
@@ -78,7 +79,11 @@ def train(
         "global_clipnorm": global_clipnorm,
         "seed": seed,
     }
-    _open_run(out, settings, resume)
+    if min(crop) < MIN_SIZE:
+        raise ValueError(
+            f"crop expects at least {MIN_SIZE} pixels a side. Received: {tuple(crop)}"
+        )
+    _check_run(out, settings, resume)
     model.classes, model.palette = dataset.classes, dataset.palette
     model.compile(
         optimizer=make_optimizer(
@@ -96,10 +101,11 @@ def train(
         keras.callbacks.CSVLogger(out / "log.csv", append=resume),
         Checkpoint(out / "checkpoints", epoch_steps, steps),
     ]
+    stream = training_pipeline(dataset, crop, batch_size, seed=seed, start_step=start)
+    # Written when nothing can be refused any more: a folder with it is a run.
+    with atomic_path(out / "run.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
     if start < steps:
-        stream = training_pipeline(
-            dataset, crop, batch_size, seed=seed, start_step=start
-        )
         history = model.fit(
             stream.take(steps - start),
             initial_epoch=start // epoch_steps,
@@ -108,7 +114,7 @@ def train(
             callbacks=callbacks,
             shuffle=False,
         )
-        _check_finite(history, out)
+        _check_finite(model, history, out)
     path = out / "model.keras"
     save_model(model, path)
     return path
@@ -145,8 +151,8 @@ def _check_classes(model, dataset):
         )
 
 
-def _open_run(out, settings, resume):
-    """Write `run.json`, or compare it with the one of the run to resume."""
+def _check_run(out, settings, resume):
+    """Raise if `out` holds a run that is not to be resumed, or another one."""
     path = out / "run.json"
     if path.exists() and not resume:
         raise ValueError(
@@ -154,8 +160,6 @@ def _open_run(out, settings, resume):
             "another --out."
         )
     if not path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n")
         return
     before = json.loads(path.read_text())
     different = [
@@ -170,9 +174,9 @@ def _open_run(out, settings, resume):
         )
 
 
-def _check_finite(history, out):
+def _check_finite(model, history, out):
     losses = history.history.get("loss", [])
-    if losses and not np.isfinite(losses[-1]):
+    if not (np.isfinite(losses).all() and is_finite(model)):
         raise FloatingPointError(
             f"The loss is no longer finite after {len(losses)} epochs. The last good "
             f"checkpoint is in {out / 'checkpoints'}; try a lower --learning-rate."

@@ -299,10 +299,26 @@ def test_reset_head_of_h5_is_refused_with_the_ways_out(source, target, tmp_path)
         load_weights(target, path, reset_head=True)
 
 
-def test_model_of_a_keras_file_needs_no_compilation(source, tmp_path):
-    source.compile("sgd", "mse")
-    model = load_model(save_keras(source, tmp_path))
-    assert_same_weights(model, source)
+@pytest.fixture
+def trained():
+    """A model like the source, with the state of an optimizer."""
+    model = filled(tiny_segmenter)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize("save_model", [save_keras, save_h5])
+def test_state_of_the_optimizer_is_left_out(
+    source, target, trained, tmp_path, save_model
+):
+    load_weights(target, save_model(trained, tmp_path))
+    assert_same_weights(target, source)
+
+
+def test_model_is_loaded_without_its_training_state(trained, tmp_path):
+    model = load_model(save_keras(trained, tmp_path))
+    assert_same_weights(model, trained)
     assert not model.compiled
 
 

@@ -47,6 +47,16 @@ def test_segmenter_trains_with_the_papers_drop_path(variant, rate):
     assert model.backbone.get_config()["drop_path_rate"] == rate
 
 
+def test_normalizations_have_the_authors_settings():
+    """Too small a difference for the golden numbers: Keras's defaults are others."""
+    layers = make("LRFormerXL", num_classes=150)._flatten_layers()
+    batch = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    layer = [x for x in layers if isinstance(x, keras.layers.LayerNormalization)]
+    assert {(norm.epsilon, norm.momentum) for norm in batch} == {(1e-5, 0.9)}
+    epsilons = {("/attention/" in norm.gamma.path, norm.epsilon) for norm in layer}
+    assert epsilons == {(True, 1e-5), (False, 1e-6)}
+
+
 @pytest.mark.parametrize("name", [*models.SEGMENTERS, *models.CLASSIFIERS])
 def test_every_setting_is_documented(name):
     function = getattr(keras_lrseg, name)

@@ -183,7 +183,7 @@ def test_resuming_with_other_class_names_is_refused(finished):
     [
         ({"warmup_steps": 5}, "0 <= warmup_steps < steps"),
         ({"batch_size": 0}, "batch_size of 1 or more"),
-        ({"crop": (0, 64)}, "in pixels"),
+        ({"crop": (0, 64)}, "at least 32 pixels"),
     ],
 )
 def test_refused_settings_leave_no_run_that_blocks_the_next_try(
