@@ -52,6 +52,15 @@ def test_grids_are_those_the_authors_code_pools_to():
         assert np.ravel(grids).tolist() == expected, (pool_size, height, width)
 
 
+def test_longer_side_is_rounded_as_the_authors_round():
+    sizes = [(h, w) for h in range(1, 80) for w in range(h, 160)]
+    # Here 0.001 decides: 16 · 1409 / 1002 is 22.499.
+    for height, width in [*sizes, (1002, 1409)]:
+        longer = round(16 * width / height + 0.001)
+        assert aspect_grid(16, height, width) == (16, longer)
+        assert aspect_grid(16, width, height) == (longer, 16)
+
+
 @tensorflow_only
 def test_grids_are_the_same_when_sizes_are_tensors():
     import tensorflow as tf
