@@ -183,11 +183,11 @@ def _load_h5(model, path, reset_head=False):
 
 
 def _h5_shapes(path) -> dict[str, tuple]:
-    """The shapes of all arrays in an HDF5 file by their path."""
+    """The shapes of a weight file's arrays by their path, less the optimizer's."""
     shapes = {}
 
     def note(name, item):
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
             shapes[name] = item.shape
 
     try:

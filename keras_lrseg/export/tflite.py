@@ -50,7 +50,7 @@ def export_tflite(
     path = pathlib.Path(path)
     _check_arguments(model, path, size, output)
     if keras.config.backend() != "tensorflow":
-        return _export_in_tensorflow(model, path, size, output)
+        return _export_in_tensorflow(model, path, size, output, images)
     _require("tensorflow", "ai_edge_litert")
     if images is None:
         images = _demo_images(size)
@@ -183,11 +183,14 @@ def _demo_images(size, count=4):
     return [np.asarray(Image.fromarray(x).resize(size[::-1])) for x in images]
 
 
-def _export_in_tensorflow(model, path, size, output):
+def _export_in_tensorflow(model, path, size, output, images):
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "model.keras"
         model.save(saved)
         arguments = [saved, path.absolute(), *size, output]
+        if images is not None:
+            arguments.append(pathlib.Path(folder) / "images.npz")
+            np.savez(arguments[-1], *images)
         run = subprocess.run(
             [sys.executable, "-m", "keras_lrseg.export", *map(str, arguments)],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},

@@ -58,7 +58,7 @@ class MeanIoU(keras.metrics.Metric):
             known = ops.logical_and(labels >= 0, labels < k)
             valid = ops.logical_and(valid, known)
         cell = ops.where(valid, y_true * k + y_pred, k * k)
-        counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=k * k + 1)
+        counts = _count(cell, k * k + 1)
         low = self.low + ops.reshape(counts[:-1], (k, k))
         carry = low // _CARRY
         self.low.assign(low - carry * _CARRY)
@@ -88,3 +88,12 @@ class MeanIoU(keras.metrics.Metric):
             "name": self.name,
             "dtype": self.dtype,
         }
+
+
+def _count(values, size):
+    """How often each of 0..size-1 occurs, exact int32."""
+    if keras.config.backend() == "torch":
+        # Its segment_sum adds float32, which stops at 2^24.
+        return ops.cast(ops.bincount(values, minlength=size), "int32")
+    # bincount has no static shape under jit.
+    return ops.segment_sum(ops.ones_like(values), values, num_segments=size)

@@ -63,6 +63,20 @@ def test_restored_model_goes_on_as_the_saved_one_bit_for_bit(tmp_path):
     assert_same_state(model, other)
 
 
+def test_run_that_scales_its_loss_is_saved_and_restored_too(tmp_path):
+    """Keras wraps float16's optimizer, and the wrapper must be built only once."""
+    model, other = compiled(0), compiled(1)
+    for each in (model, other):
+        scaled = keras.optimizers.LossScaleOptimizer(make_optimizer(each, 1e-2, 10, 0))
+        each.compile(scaled, SegmentationCrossEntropy())
+    for step in (1, 2):
+        train(model, 1)
+        save_state(model, tmp_path / f"step_{step:08d}.npz", step)
+    assert restore_latest(other, tmp_path) == 2
+    assert_same_state(model, other)
+    assert train(model, 2) == train(other, 2)
+
+
 def test_dropout_and_optimizer_are_part_of_the_state(tmp_path, saved):
     with np.load(tmp_path / "step_00000004.npz") as file:
         names = str(file["names"])
