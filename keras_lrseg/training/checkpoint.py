@@ -107,5 +107,6 @@ def _assign(model, arrays, path):
 
 
 def _variables(model):
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:  # a loss scaling optimizer is built once only
+        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

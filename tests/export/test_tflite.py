@@ -62,21 +62,6 @@ def test_file_gives_the_models_labels_for_an_odd_size(labels_file):
     assert (labels == expected).mean() > 0.99
 
 
-def test_model_trained_in_half_precision_becomes_a_file_of_float32(tmp_path):
-    """TFLite's built-in operators take no bfloat16."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = fill(toy_segmenter())
-    finally:
-        keras.config.set_dtype_policy(before)
-    path, image = tmp_path / "model.tflite", picture(64, 96)
-    export_tflite(model, path, (64, 96))
-    result, expected = run_tflite(path, image), logits_of(model, image)
-    assert result.dtype == np.float32
-    assert abs(result - expected).max() < 0.1 * expected.std()
-
-
 def test_file_is_compared_on_the_images_given(labels_file):
     assert "on 2 images" in labels_file[2]
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 
 import keras
 import numpy as np
@@ -141,24 +140,6 @@ def test_resuming_a_finished_run_changes_nothing(finished, tmp_path):
     for a, b in zip(before, load_model(path).get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (finished / "log.csv").read_text() == log
-
-
-@pytest.fixture(scope="module")
-def unvalidated(tmp_path_factory):
-    """A run without validation, and what Python warned of."""
-    out = tmp_path_factory.mktemp("runs") / "unvalidated"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        train(out, steps=3)
-    return out, [str(warning.message) for warning in caught]
-
-
-def test_shorter_last_epoch_is_no_reason_for_a_warning(unvalidated):
-    assert not [message for message in unvalidated[1] if "ran out" in message]
-
-
-def test_log_has_no_column_without_values(unvalidated):
-    assert [list(row) for row in log_of(unvalidated[0])] == [["epoch", "loss"]] * 2
 
 
 def test_existing_run_is_not_overwritten(finished):
