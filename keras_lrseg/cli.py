@@ -158,11 +158,13 @@ def _profile(arguments):
 def _convert(arguments):
     from keras_lrseg import checkpoints, models, training
 
-    classes = arguments.num_classes or checkpoints.published_classes(arguments.source)
+    classifier, classes = checkpoints.published_head(arguments.source)
+    classes = arguments.num_classes or classes
     model = models.make(
         arguments.model,
         num_classes=classes,
         weights=arguments.source,
+        classifier=classifier,
         reset_head=arguments.reset_head,
     )
     training.save_model(model, arguments.out)

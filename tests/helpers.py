@@ -18,7 +18,7 @@ from keras.src.backend.common import global_state
 from keras_lrseg import SemanticSegmenter
 from keras_lrseg.backbones import LRFormerBackbone
 from keras_lrseg.checkpoints import load, lrformer
-from keras_lrseg.checkpoints.convert import assign_state_dict, torch_key
+from keras_lrseg.checkpoints.convert import assign_state_dict
 from keras_lrseg.decoders import LRDecoder
 from keras_lrseg.models.classifiers import make_classifier
 
@@ -55,6 +55,12 @@ def torch_tensor(key, shape, depthwise_gain=1.0):
     values = rng.standard_normal(shape)
     if leaf.startswith("layer_scale"):
         values = 0.1 + 0.05 * values
+    elif leaf.startswith("attention_biases"):
+        values *= 0.1
+    elif leaf == "cls_repr":
+        values *= 0.3
+    elif key.endswith("talking_head2.bias"):
+        values *= 0.001
     elif len(shape) > 1:
         depthwise = len(shape) == 4 and shape[1] == 1
         fan_in = np.prod(shape[1:])
@@ -86,18 +92,74 @@ def state_of(*prefixes, name="lrformer_tiny_test"):
     }
 
 
-def load_layer(layer, shape, place, state):
+@functools.cache
+def offseg_fixtures():
+    return json.loads(gzip.decompress((GOLDEN / "offseg.json.gz").read_bytes()))
+
+
+def offseg_inputs(name):
+    """The inputs of a fixture of the OffSeg paper by name, (B, H, W, C)."""
+    return {
+        key: channels_last(normal(seed, shape))
+        for key, seed, shape in offseg_fixtures()[name]["inputs"]
+    }
+
+
+def offseg_state(name):
+    """Its weights by their keys in the layer, without those its code does not learn."""
+    fixture = offseg_fixtures()[name]
+    return {
+        key.removeprefix(fixture["prefix"]): torch_tensor(key, shape)
+        for key, shape in fixture["weights"]
+    }
+
+
+def channels_last(array):
+    """(B, C, H, W) to (B, H, W, C); anything else as it is."""
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def assert_offseg(actual, case, tolerance=3e-5):
+    """Compare an output (B, H, W, C) of a fixture, for example "carafe_k3s1g1/out"."""
+    actual = np.asarray(actual)
+    actual = actual.transpose(0, 3, 1, 2) if actual.ndim == 4 else actual
+    assert_golden(actual, "offseg.npz", case, tolerance)
+
+
+def assert_offseg_gradients(layer, name, names, inputs):
+    """Compare each weight's gradient norm with the authors', to 1 %."""
+    expected = offseg_fixtures()[name]["grads"]
+    factors = [channels_last(normal(*row[1:])) for row in expected["R"]]
+
+    def loss(outputs):
+        parts = zip(tree.flatten(outputs), factors, strict=True)
+        return sum(ops.mean(y * ops.convert_to_tensor(r)) for y, r in parts)
+
+    value, gradients = loss_and_gradients(layer, loss, inputs)
+    assert value == pytest.approx(expected["loss"], rel=1e-3, abs=1e-6)
+    norms = {
+        names.key(weight.path): np.linalg.norm(gradient)
+        for weight, gradient in zip(layer.trainable_weights, gradients, strict=True)
+    }
+    assert norms == pytest.approx(expected["param_l2"], rel=0.01)
+
+
+def load_layer(layer, shape, place, state, names=None):
     """Build a layer as if at `place` in a model ("stage3/block0") and fill it.
 
-    Every key of `state` and every weight is used, or it raises.
+    Every key of `state` that `names` uses and every weight is used, or it raises.
+
+    Args:
+        names: published names; None for LRFormer's at that place.
     """
     with contextlib.ExitStack() as scopes:
         for scope in place.split("/") if place else ():
             scopes.enter_context(keras.name_scope(scope))
         layer.build(shape)
-    rules = lrformer.DECODER if place.startswith("decoder") else lrformer.BACKBONE
-    weights = {torch_key(weight.path, rules): weight for weight in layer.weights}
-    assign_state_dict(weights, state, layer.name)
+    decoder = place.startswith("decoder")
+    names = names or (lrformer.DECODER if decoder else lrformer.BACKBONE)
+    weights = {names.key(w.path.removeprefix("decoder/")): w for w in layer.weights}
+    assign_state_dict(weights, names.used(state), layer.name)
     return layer
 
 
@@ -307,12 +369,13 @@ def loss_and_gradients(layer, loss, inputs, training=False):
 HALF_PRECISION = 0.1  # Largest error, in standard deviations of the output.
 
 
-def check_layer(make_layer, shapes):
+def check_layer(make_layer, shapes, larger=None):
     """Assert what must hold for every layer.
 
     Args:
         make_layer: function from `dtype`, a policy's name, to a new layer.
         shapes: of the input with the batch; a list or dict for several inputs.
+        larger: other heights and widths, for inputs whose sizes depend on each other.
     """
     layer = make_layer(dtype="float32")
     model = functional(layer, shapes)
@@ -320,38 +383,54 @@ def check_layer(make_layer, shapes):
     output = run(model, x)
 
     # Any height and width: unknown when the model is built, odd, not square.
-    larger = tree.map_shape_structure(
+    larger = larger or tree.map_shape_structure(
         lambda s: (s[0], s[1] + 3, s[2] + 2, s[3]), shapes
     )
     y = inputs_of(larger)
     for sizes, images, result in ((shapes, x, output), (larger, y, run(model, y))):
-        assert result.shape == tuple(layer.compute_output_shape(sizes))
+        expected = layer.compute_output_shape(sizes)
+        expected = expected if isinstance(expected, list) else [expected]
+        assert [a.shape for a in tree.flatten(result)] == [*map(tuple, expected)]
         if keras.config.backend() == "tensorflow":
             dynamic = run_dynamic(model, images)
-            np.testing.assert_allclose(dynamic, result, rtol=1e-4, atol=1e-5)
+            for a, b in pairs(dynamic, result):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
     # Its configuration makes the same layer again, and so does a file.
     again = type(layer).from_config(layer.get_config())
     functional(again, shapes).set_weights(model.get_weights())
     assert again.get_config() == layer.get_config()
-    np.testing.assert_array_equal(run(saved_and_loaded(model), x), output)
+    for a, b in pairs(run(saved_and_loaded(model), x), output):
+        np.testing.assert_array_equal(a, b)
 
     # Half precision computes in half precision, and about the same values.
     for policy in ("mixed_bfloat16", "mixed_float16"):
         half = functional(make_layer(dtype=policy), shapes)
-        assert half.output.dtype == half.layers[-1].compute_dtype == policy[6:]
+        dtypes = {tensor.dtype for tensor in tree.flatten(half.output)}
+        assert dtypes == {half.layers[-1].compute_dtype} == {policy[6:]}
         assert {weight.dtype for weight in half.weights} <= {"float32"}
-        rounded = run(half, x).astype("float32")
-        assert abs(rounded - output).max() <= HALF_PRECISION * output.std()
+        for a, b in pairs(run(half, x), output):
+            assert abs(a.astype("float32") - b).max() <= HALF_PRECISION * b.std()
 
     # Every weight learns.
     if not model.trainable_weights:
         return
-    factors = ops.convert_to_tensor(normal("factors", output.shape))
-    _, gradients = loss_and_gradients(model, lambda y: ops.sum(y * factors), x)
+    _, gradients = loss_and_gradients(model, random_sum, x)
     for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
         assert np.isfinite(gradient).all(), weight.path
         assert np.any(gradient), weight.path
+
+
+def pairs(actual, expected):
+    return zip(tree.flatten(actual), tree.flatten(expected), strict=True)
+
+
+def random_sum(outputs):
+    """A scalar that depends on every value of the outputs."""
+    return sum(
+        ops.sum(y * ops.convert_to_tensor(normal("factors", y.shape)))
+        for y in tree.flatten(outputs)
+    )
 
 
 def run_dynamic(model, inputs):

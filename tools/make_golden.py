@@ -1,19 +1,21 @@
-"""Makes tests/golden: a few numbers of each output of the authors' LRFormer code.
+"""Makes tests/golden: a few numbers of each output of the authors' code.
 
-The reference folder holds what the unmodified official PyTorch code (LRFormer@59f2764,
-torch 2.13 on a CPU) computes from seeded random weights; no trained weight is
-involved. `tests/helpers.py` draws the same weights and inputs again, so a golden file
-needs outputs only: of each one its shape, its mean, standard deviation and largest
-value, and a seeded sample of its values, by flat index in PyTorch's layout.
+The reference folder holds what the unmodified official PyTorch code (LRFormer@59f2764
+and HVision-NKU/OffSeg, torch 2.13 on a CPU) computes from seeded random weights; no
+trained weight is involved. `tests/helpers.py` draws the same weights and inputs again,
+so a golden file needs outputs only: of each one its shape, its mean, standard deviation
+and largest value, and a seeded sample of its values, by flat index in PyTorch's layout.
 
     layers.npz          single layers, blocks, pooling and resizing
     models.npz          features and logits of whole models in inference
     train_step.npz      loss, gradients and batch statistics of one training step
     pooled_sizes.npy    rows of query size, height, width, then five (rows, columns)
     manifests.json.gz   keys and shapes of the checkpoints, by model
+    offseg.npz          layers and whole models of the OffSeg paper
+    offseg.json.gz      their inputs, weights and gradient norms
 
 Example:
-    python tools/make_golden.py REFERENCE/lrformer
+    python tools/make_golden.py REFERENCE
 """
 
 import argparse
@@ -108,6 +110,40 @@ def pooled_sizes(folder):
     return np.array(rows, "int16")
 
 
+def offseg(folder):
+    """Return outputs, and what makes them, of the OffSeg paper's layers and models."""
+    golden, fixtures = {}, {}
+    for path in sorted(folder.glob("*_*.json")):
+        about = json.loads(path.read_text())
+        archive = np.load(path.with_suffix(".npz"))
+        name = about["name"]
+        whole = path.name.startswith("layer_")
+        for output in about["outputs"]:
+            if whole:
+                part = sample(archive[f"out.{output}"])
+            else:
+                step = -(-archive[f"{output}.idx"].size // SAMPLES)
+                part = {
+                    "shape": about["outputs"][output]["shape"],
+                    "stats": archive[f"{output}.stats"],
+                    "index": archive[f"{output}.idx"][::step],
+                    "values": archive[f"{output}.val"][::step],
+                }
+            golden[f"{name}/{output}"] = part
+        fixtures[name] = {
+            "inputs": about.get("inputs") or [["images", *_input(about["input"])]],
+            "config": about["config"],
+            "prefix": about.get("key_prefix", ""),
+            "weights": [row[:2] for row in about["weights"]],
+            "grads": about.get("grads"),
+        }
+    return golden, fixtures
+
+
+def _input(about):
+    return about["seed"], about["shape"]
+
+
 def flat(golden):
     """Return {"case/part": array} of {"case": {"part": array}}."""
     return {
@@ -121,10 +157,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=pathlib.Path, help="the reference's lrformer/")
+    parser.add_argument("folder", type=pathlib.Path, help="the reference")
     parser.add_argument("--output", type=pathlib.Path, default=GOLDEN)
     arguments = parser.parse_args()
-    folder, output = arguments.folder, arguments.output
+    folder, output = arguments.folder / "lrformer", arguments.output
     output.mkdir(parents=True, exist_ok=True)
 
     manifests = {
@@ -135,11 +171,25 @@ def main():
     np.savez_compressed(output / "models.npz", **flat(models(folder)))
     np.savez_compressed(output / "train_step.npz", **train_step(folder))
     np.save(output / "pooled_sizes.npy", pooled_sizes(folder))
-    text = json.dumps({k: [row[:2] for row in v] for k, v in manifests.items()})
-    compressed = gzip.compress(text.encode(), mtime=0)
-    (output / "manifests.json.gz").write_bytes(compressed)
+    keys = sorted((arguments.folder / "keys").glob("*.json"))
+    manifests |= {path.stem: json.loads(path.read_text()) for path in keys}
+    write_json(
+        output / "manifests.json.gz",
+        {name: [row[:2] for row in rows] for name, rows in manifests.items()},
+    )
+    golden, fixtures = offseg(arguments.folder / "offseg")
+    np.savez_compressed(output / "offseg.npz", **flat(golden))
+    for name, fixture in fixtures.items():  # whole models are in the manifests
+        model = name.rpartition("_")[0]
+        if model in manifests:
+            fixture["weights"] = model
+    write_json(output / "offseg.json.gz", fixtures)
     for path in sorted(output.iterdir()):
         print(f"{path.stat().st_size:8} {path.name}")
+
+
+def write_json(path, content):
+    path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
 
 
 if __name__ == "__main__":

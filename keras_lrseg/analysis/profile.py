@@ -27,7 +27,10 @@ class Profile:
         flops: multiply-accumulates of convolutions, linear maps and attention products.
             Pooling, resizing, norms and activations are left out.
         conv_flops: those of convolutions alone.
-        attention_flops: those of attention products alone.
+        attention_flops: those of products of activations alone: attention, Offset
+            Learning, matrix factorisation.
+        published_flops: `flops` with those products as the papers write them, where
+            this library multiplies in a cheaper order.
         parts: the same of backbone, decoder and classifier, by name.
     """
 
@@ -35,17 +38,19 @@ class Profile:
     flops: int
     conv_flops: int
     attention_flops: int
+    published_flops: int
     parts: dict[str, "Profile"] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [
             f"{'':12} {'params':>10} {'FLOPs':>10} {'convolutions':>13} "
-            f"{'attention':>10}"
+            f"{'attention':>10} {'as published':>13}"
         ]
         for name, part in {**self.parts, "total": self}.items():
             lines.append(
                 f"{name:12} {part.params / 1e6:8.3f} M {part.flops / 1e9:8.2f} G "
-                f"{part.conv_flops / 1e9:11.2f} G {part.attention_flops / 1e9:8.3f} G"
+                f"{part.conv_flops / 1e9:11.2f} G {part.attention_flops / 1e9:8.3f} G "
+                f"{part.published_flops / 1e9:11.2f} G"
             )
         return "\n".join(lines)
 
@@ -61,7 +66,9 @@ def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
 
     Args:
         model: a segmenter or classifier of this library, or any Keras model made of
-            convolutions, linear maps and layers that have `attention_flops`.
+            convolutions, linear maps and layers that have `attention_flops`, a method
+            from the input's shape to the products that no inner layer makes (and
+            `published_flops` where the paper makes more of them).
         size: (height, width) of the image in pixels.
     """
     counts = _Counts()
@@ -105,6 +112,7 @@ class _Counts:
 
     def __init__(self):
         self.of_layer = collections.Counter()
+        self.published = collections.Counter()
 
     @contextlib.contextmanager
     def recording(self, model):
@@ -121,27 +129,33 @@ class _Counts:
     def _wrapped(self, layer, call):
         def record(x, *args, **kwargs):
             y = call(x, *args, **kwargs)
-            self._add(layer, tuple(x.shape), tuple(y.shape))
+            self._add(layer, x, y)
             return y
 
         return record
 
-    def _add(self, layer, input_shape, output_shape):
+    def _add(self, layer, x, y):
         if hasattr(layer, "attention_flops"):
-            flops = layer.attention_flops(input_shape)
+            shape = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), x)
+            flops = layer.attention_flops(shape)
+            published = getattr(layer, "published_flops", layer.attention_flops)(shape)
         else:
-            flops = math.prod(output_shape) * _products_per_output(layer)
+            flops = published = math.prod(y.shape) * _products_per_output(layer)
         self.of_layer[id(layer)] += flops
+        self.published[id(layer)] += published
 
     def profile(self, model) -> Profile:
         """The sums over the layers of a model or of a part of one."""
-        flops = conv_flops = attention_flops = 0
+        flops = conv_flops = attention_flops = published_flops = 0
         for layer in _all_layers(model):
             n = self.of_layer[id(layer)]
             flops += n
             conv_flops += n if isinstance(layer, CONVOLUTIONS) else 0
             attention_flops += n if hasattr(layer, "attention_flops") else 0
-        return Profile(count_params(model), flops, conv_flops, attention_flops)
+            published_flops += self.published[id(layer)]
+        return Profile(
+            count_params(model), flops, conv_flops, attention_flops, published_flops
+        )
 
 
 def _multiplies(layer):
@@ -151,10 +165,8 @@ def _multiplies(layer):
 
 def _products_per_output(layer) -> int:
     """Products that make one value of a convolution's or linear map's output."""
-    if isinstance(layer, DepthwiseConvolution):
-        return layer.kernel_size**2
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return math.prod(layer.kernel_size)
+    if isinstance(layer, (DepthwiseConvolution, keras.layers.DepthwiseConv2D)):
+        return math.prod(layer.kernel.shape[:2])
     return math.prod(layer.kernel.shape[:-1])
 
 

@@ -4,7 +4,7 @@ from keras_lrseg.checkpoints.load import (
     load_backbone_weights,
     load_model,
     load_weights,
-    published_classes,
+    published_head,
 )
 
-__all__ = ["load_backbone_weights", "load_model", "load_weights", "published_classes"]
+__all__ = ["load_backbone_weights", "load_model", "load_weights", "published_head"]

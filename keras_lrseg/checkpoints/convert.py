@@ -1,9 +1,11 @@
 """Copy the tensors of a PyTorch state_dict into Keras variables, all of them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import numpy as np
+
+State = dict[str, np.ndarray]
 
 # Keras's last part of a variable's path, and PyTorch's.
 LEAVES = {
@@ -16,32 +18,61 @@ LEAVES = {
 }
 
 
-def torch_key(path: str, rules: Iterable[tuple[str, str]]) -> str:
-    """Return the state_dict key of a Keras variable's path.
+class Names:
+    """The names that a published checkpoint gives to the weights of one part.
 
     Args:
-        path: for example "stage1/block0/attention/query/kernel".
-        rules: (pattern, replacement) pairs of regular expressions. Each one is applied
-            in order to the path, whose last part is PyTorch's already.
+        rules: (pattern, replacement) pairs of regular expressions, applied in order to
+            the path of a Keras variable, whose last part is PyTorch's already.
+        unused: patterns of keys that the published network holds and does not use.
+        prepare: function from a part's state_dict to one with the keys that `rules`
+            make, for checkpoints that name or stack the same weights otherwise.
     """
-    prefix, _, leaf = path.rpartition("/")
-    key = f"{prefix}/{LEAVES.get(leaf, leaf)}"
-    for pattern, replacement in rules:
-        key = re.sub(pattern, replacement, key)
-    return key.replace("/", ".")
+
+    def __init__(
+        self,
+        *rules: tuple[str, str],
+        unused: tuple[str, ...] = (),
+        prepare: Callable[[State], State] = dict,
+    ):
+        self.rules = rules
+        self.unused = tuple(map(re.compile, unused))
+        self.prepare = prepare
+
+    def key(self, path: str) -> str:
+        """Return the state_dict key of a Keras variable's path.
+
+        Args:
+            path: for example "stage1/block0/attention/query/kernel".
+        """
+        prefix, _, leaf = path.rpartition("/")
+        key = f"{prefix}/{LEAVES.get(leaf, leaf)}"
+        for pattern, replacement in self.rules:
+            key = re.sub(pattern, replacement, key)
+        return key.replace("/", ".")
+
+    def used(self, state: State) -> State:
+        """Return what the network uses of a part's state_dict, under our names."""
+        state = self.prepare(state)
+        return {
+            key: value
+            for key, value in state.items()
+            if not any(pattern.search(key) for pattern in self.unused)
+        }
 
 
-def to_keras_layout(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Transpose a PyTorch kernel to Keras's layout; `shape` is that of the variable."""
+def to_keras_layout(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Transpose a PyTorch tensor to Keras's layout; `shape` is that of the variable."""
+    if not key.endswith(".weight"):  # tables, scales, biases: the same but for ones
+        same = [n for n in array.shape if n > 1] == [n for n in shape if n > 1]
+        return array.reshape(shape) if same else array
     if array.ndim == 4 and len(shape) == 4:
         if array.shape[1] == 1 and shape[3] == 1:  # depthwise: (C, 1, k, k)
             return array.transpose(2, 3, 0, 1)
         return array.transpose(2, 3, 1, 0)
     if array.ndim == 4 and array.shape[2:] == (1, 1):  # 1×1 convolution to linear map
         array = array[:, :, 0, 0]
-    if array.ndim == 2:
-        return array.T
-    return array
+    return array.T
 
 
 def assign_state_dict(variables: dict, state: dict[str, np.ndarray], source) -> None:
@@ -61,7 +92,7 @@ def assign_state_dict(variables: dict, state: dict[str, np.ndarray], source) -> 
     arrays, different = {}, []
     for key, variable in variables.items():
         if key in state:
-            arrays[key] = to_keras_layout(state[key], tuple(variable.shape))
+            arrays[key] = to_keras_layout(key, state[key], tuple(variable.shape))
             if arrays[key].shape != tuple(variable.shape):
                 different.append(
                     f"{key} (file {arrays[key].shape}, model {tuple(variable.shape)})"

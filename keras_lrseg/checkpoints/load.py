@@ -6,16 +6,25 @@ import tempfile
 import h5py
 import keras
 
-from keras_lrseg.checkpoints import lrformer
-from keras_lrseg.checkpoints.convert import assign_state_dict, torch_key
+from keras_lrseg.checkpoints import classifiers, lrformer
+from keras_lrseg.checkpoints.convert import Names, assign_state_dict
 from keras_lrseg.checkpoints.files import read_state_dict, resolve
 
-# State_dict names of a backbone, by class name, and of a decoder.
-BACKBONE_NAMES = {"LRFormerBackbone": lrformer.BACKBONE}
-DECODER_NAMES = {"LRDecoder": (lrformer.DECODER, lrformer.CLASSIFIER)}
+# The published names of each kind of backbone, decoder and classification layer.
+NAMES = {
+    "LRFormerBackbone": lrformer.BACKBONE,
+    "LRDecoder": lrformer.DECODER,
+    "PointwiseConvolution": classifiers.PIXEL,
+    "OffsetLearning": classifiers.OFFSET,
+}
 
+# The tensors that tell how many classes a checkpoint has, by the classifier's name.
+CLASSES = {
+    "offset": "decode_head.offset_learning.mask_norm.bias",
+    "pixel": "decode_head.conv_seg.bias",
+}
+CLASSIFIERS = ("decode_head.conv_seg.", "decode_head.offset_learning.")
 # What a segmentation or classification checkpoint holds beside its backbone.
-CLASSIFIER = "decode_head.conv_seg."
 HEADS = ("decode_head.", "auxiliary_head.", "head.")
 
 
@@ -66,7 +75,8 @@ def load_backbone_weights(model, path) -> None:
         state = read_state_dict(path)
         state = {k: v for k, v in state.items() if not k.startswith(HEADS)}
         state = {k.removeprefix("backbone."): v for k, v in state.items()}
-        assign_state_dict(_backbone_variables(model.backbone), state, path)
+        names = names_of(model.backbone)
+        assign_state_dict(_variables(model.backbone, names), names.used(state), path)
 
 
 def load_model(path):
@@ -83,61 +93,77 @@ def load_model(path):
         raise ValueError(f"{path} is not a readable .keras model: {first}") from error
 
 
-def published_classes(path) -> int:
-    """Return the number of classes of a published segmentation checkpoint.
+def published_head(path) -> tuple[str, int]:
+    """Return the classifier's name and number of classes of a published checkpoint.
+
+    The name is what `classifier=` takes: "pixel" or "offset".
 
     Raises:
         ValueError: if the file has no classification layer.
     """
-    bias = read_state_dict(resolve(path)).get("decode_head.conv_seg.bias")
-    if bias is None:
+    state = read_state_dict(resolve(path))
+    for name, key in CLASSES.items():
+        if key in state:
+            return name, len(state[key])
+    raise ValueError(
+        f"{path} has no classification layer decode_head.conv_seg. A backbone alone is "
+        "loaded with backbone_weights=."
+    )
+
+
+def names_of(part) -> Names:
+    """Return the published names of a backbone, decoder or classifier.
+
+    Raises:
+        ValueError: if there are none for its class.
+    """
+    kind = type(part).__name__
+    if kind not in NAMES:
         raise ValueError(
-            f"{path} has no classification layer decode_head.conv_seg. A backbone "
-            "alone is loaded with backbone_weights=."
+            f"There are no published weights for {kind}, only for {sorted(NAMES)}. "
+            "Use backbone_weights= for the backbone."
         )
-    return len(bias)
+    return NAMES[kind]
 
 
 def _load_state_dict(model, state, path, head):
-    backbone = _backbone_variables(model.backbone)
-    decoder = type(model.decoder).__name__
-    if decoder not in DECODER_NAMES:
-        raise ValueError(
-            f"{path}: there are no published weights for the decoder {decoder}, only "
-            f"for {sorted(DECODER_NAMES)}. Use backbone_weights= for the backbone."
-        )
-    decoder_names, classifier_names = DECODER_NAMES[decoder]
-    variables = {f"backbone.{key}": v for key, v in backbone.items()}
-    parts = ((model.decoder, decoder_names), (model.classifier, classifier_names))
-    for part, names in parts:
-        for v in part.variables:
-            if "seed_generator" not in v.path:
-                variables[f"decode_head.{torch_key(v.path, names)}"] = v
-    kept = {key: v for key, v in variables.items() if id(v) not in head}
+    parts = {"backbone.": [model.backbone], "decode_head.": [model.decoder]}
     if head:
-        state = {k: v for k, v in state.items() if not k.startswith(CLASSIFIER)}
-    _check_classes(model, state, path)
-    assign_state_dict(kept, state, path)
+        state = {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}
+    else:
+        parts["decode_head."].append(model.classifier)
+        _check_classes(model, state, path)
+    variables = {}
+    for prefix, layers in parts.items():
+        own = {k: v for k, v in state.items() if k.startswith(prefix)}
+        state = {k: v for k, v in state.items() if k not in own}
+        own = {k.removeprefix(prefix): v for k, v in own.items()}
+        for layer in layers:
+            names = names_of(layer)
+            own = names.used(own)
+            wanted = _variables(layer, names)
+            variables |= {prefix + key: v for key, v in wanted.items()}
+        state |= {prefix + key: v for key, v in own.items()}
+    assign_state_dict(variables, state, path)
 
 
 def _check_classes(model, state, path):
-    published = state.get("decode_head.conv_seg.bias")
-    if published is not None and len(published) != model.num_classes:
+    published = next((len(state[k]) for k in CLASSES.values() if k in state), None)
+    if published not in (None, model.num_classes):
         raise ValueError(
-            f"{path} has {len(published)} classes, the model {model.num_classes}. "
-            f"Type num_classes={len(published)}, or reset_head=True to start with a "
+            f"{path} has {published} classes, the model {model.num_classes}. "
+            f"Type num_classes={published}, or reset_head=True to start with a "
             "new classification layer."
         )
 
 
-def _backbone_variables(backbone):
-    name = type(backbone).__name__
-    if name not in BACKBONE_NAMES:
-        raise ValueError(
-            f"There are no published weights for the backbone {name}, only for "
-            f"{sorted(BACKBONE_NAMES)}."
-        )
-    return {torch_key(v.path, BACKBONE_NAMES[name]): v for v in backbone.weights}
+def _variables(part, names):
+    """The variables of a backbone or layer by their published keys."""
+    return {
+        names.key(v.path.removeprefix(f"{part.name}/")): v
+        for v in part.variables
+        if "seed_generator" not in v.path
+    }
 
 
 def _copy_keras(source, target, path, head=frozenset()):

@@ -1,5 +1,7 @@
 """Names of LRFormer's published checkpoints (mmsegmentation)."""
 
+from keras_lrseg.checkpoints.convert import Names
+
 _BLOCK = [
     (r"attention/key_value", r"attn/kv"),
     (r"attention/projection", r"attn/proj"),
@@ -12,7 +14,7 @@ _BLOCK = [
     (r"scale(\d)/scale$", r"layer_scale_\1"),
 ]
 
-BACKBONE = [
+BACKBONE = Names(
     *((rf"^stem/convolution{i + 1}", rf"patch_embed1/conv1/{3 * i}") for i in range(4)),
     *((rf"^stem/norm{i + 1}", rf"patch_embed1/conv1/{3 * i + 1}") for i in range(3)),
     (r"^stem/last_norm", r"patch_embed1/norm"),
@@ -22,13 +24,11 @@ BACKBONE = [
     (r"^stage(\d)/block(\d+)", r"block\1/\2"),
     *_BLOCK,
     (r"attn/(q|kv)/", r"attn/\1/0/"),
-]
+)
 
-DECODER = [
-    (r"^decoder/squeeze(\d)", r"squeeze\1/conv"),
-    (r"^decoder/norm(\d)", r"squeeze\1/bn"),
-    (r"^decoder/block(\d)", r"fuse_block\1"),
+DECODER = Names(
+    (r"^squeeze(\d)", r"squeeze\1/conv"),
+    (r"^norm(\d)", r"squeeze\1/bn"),
+    (r"^block(\d)", r"fuse_block\1"),
     *_BLOCK,
-]
-
-CLASSIFIER = [(r"^classifier", r"conv_seg")]
+)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers import LRFormerBlock, PointwiseConvolution, resize_bilinear
+from keras_lrseg.layers.normalization import batch_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -50,12 +51,7 @@ class LRDecoder(keras.layers.Layer):
             PointwiseConvolution(channels, use_bias=False, name=f"squeeze{i}", **dtype)
             for i in (1, 2)
         ]
-        self.norms = [
-            keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, name=f"norm{i}", **dtype
-            )
-            for i in (1, 2)
-        ]
+        self.norms = [batch_norm(name=f"norm{i}", **dtype) for i in (1, 2)]
         self.blocks = [
             LRFormerBlock(
                 num_heads,

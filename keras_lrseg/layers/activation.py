@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="keras_lrseg")
 def gelu(x):
     """`x · Φ(x) = 0.5 · x · (1 + erf(x / √2))`, exact (Hendrycks and Gimpel, 2016).
 

@@ -8,6 +8,7 @@ from keras_lrseg.layers.attention import (
 )
 from keras_lrseg.layers.convolution import DepthwiseConvolution
 from keras_lrseg.layers.feed_forward import ConvolutionalFeedForward
+from keras_lrseg.layers.normalization import batch_norm
 from keras_lrseg.layers.regularization import DropPath, LayerScale
 
 
@@ -88,9 +89,7 @@ class LRFormerBlock(keras.layers.Layer):
             return keras.layers.LayerNormalization(
                 epsilon=1e-6, name=name, dtype=self.dtype_policy
             )
-        return keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, name=name, dtype=self.dtype_policy
-        )
+        return batch_norm(name=name, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         optional = [x for x in (self.first_norm, self.convolution) if x is not None]

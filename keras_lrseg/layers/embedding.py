@@ -4,6 +4,7 @@ import keras
 
 from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import SymmetricConv2D
+from keras_lrseg.layers.normalization import batch_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -33,12 +34,7 @@ class ConvolutionalStem(keras.layers.Layer):
                 zip(widths, (2, 1, 2, 1), strict=True), 1
             )
         ]
-        self.norms = [
-            keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, name=f"norm{i}", **dtype
-            )
-            for i in (1, 2, 3)
-        ]
+        self.norms = [batch_norm(name=f"norm{i}", **dtype) for i in (1, 2, 3)]
         self.last_norm = keras.layers.LayerNormalization(
             epsilon=1e-6, name="last_norm", **dtype
         )

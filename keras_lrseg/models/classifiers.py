@@ -2,11 +2,15 @@
 
 import keras
 
-from keras_lrseg.layers import PointwiseConvolution
+from keras_lrseg.layers import OffsetLearning, PointwiseConvolution
 
 
 def make_classifier(classifier, num_classes, dtype=None):
-    """Return a classification layer: "pixel" for a 1×1 convolution, or a layer given.
+    """Return a classification layer.
+
+    Args:
+        classifier: "pixel" for a 1×1 convolution, "offset" for `OffsetLearning`, or a
+            layer of your own, which is returned as it is.
 
     Raises:
         ValueError: if `num_classes` is below 2, or the name is unknown.
@@ -25,6 +29,9 @@ def make_classifier(classifier, num_classes, dtype=None):
             name="classifier",
             dtype=dtype,
         )
+    if classifier == "offset":
+        return OffsetLearning(num_classes, name="classifier", dtype=dtype)
     raise ValueError(
-        f'classifier expects "pixel" or a Keras layer. Received: {classifier!r}'
+        'classifier expects "pixel", "offset" or a Keras layer. '
+        f"Received: {classifier!r}"
     )

@@ -7,42 +7,26 @@ Paper: Wu et al., "Low-Resolution Self-Attention for Semantic Segmentation", TPA
 from keras_lrseg.backbones.lrformer import VARIANTS, LRFormerBackbone
 from keras_lrseg.checkpoints import load_backbone_weights, load_weights
 from keras_lrseg.decoders import LRDecoder
-from keras_lrseg.models.classifiers import make_classifier
 from keras_lrseg.models.image_classifier import ImageClassifier
-from keras_lrseg.models.segmenter import SemanticSegmenter
+from keras_lrseg.models.variants import (
+    RETURNS_SEGMENTER,
+    SEGMENTER_ARGUMENTS,
+    make_segmenter,
+    named,
+)
 
 DECODER_CHANNELS = {"T": 256, "S": 384, "B": 512, "L": 640, "XL": 768}
 
 _SEGMENTER_DOC = """{name}: LRFormer with the {variant} backbone and `LRDecoder`.
 
 Args:
-    num_classes: number of labels, 2 to 255.
-    weights: None for random weights, or a file with weights of the whole model:
-        `.keras`, `.weights.h5`, or a published PyTorch checkpoint (`.pth`,
-        `.safetensors`; needs `pip install keras-lrseg[convert]`), or
-        "hf://owner/repository/file".
-    backbone_weights: the same for the backbone alone, for example a classifier that
-        was trained on ImageNet.
-    classifier: "pixel" for a 1×1 convolution, or a layer of your own.
-    input_shape: (height, width, 3); None for any size from 32.
-    include_preprocessing: take RGB in 0..255 and normalise it in the model.
-    upsample: logits of the images' size; False: at stride 8.
-    activation: None for logits, "softmax" for probabilities.
-    dropout_rate: in front of the classifier.
-    drop_path_rate: None for the paper's value of this variant.
+{arguments}\
     decoder_channels: None for {channels}, the value of this variant (Table 11).
     pool_size: query cells of the backbone's attention (Table 7).
     depthwise, feed_forward_depthwise: depthwise convolutions in front of the
         attention and in the feed-forward (Table 9).
-    reset_head: with `weights`: leave the classification layer random, for another
-        number of classes.
-    name: of the model.
-    dtype: dtype policy, for example "mixed_bfloat16".
 
-Returns:
-    A `SemanticSegmenter`: images (B, H, W, 3) to float32 logits
-    (B, H, W, num_classes).
-
+{returns}
 Example:
 
 >>> model = keras_lrseg.{name}(num_classes=19)
@@ -95,38 +79,33 @@ def _segmenter(variant):
         settings = dict(VARIANTS[variant])
         if drop_path_rate is not None:
             settings["drop_path_rate"] = drop_path_rate
-        model = SemanticSegmenter(
-            backbone=LRFormerBackbone(
-                **settings,
-                pool_size=pool_size,
-                depthwise=depthwise,
-                feed_forward_depthwise=feed_forward_depthwise,
-                input_shape=input_shape,
-                dtype=dtype,
-            ),
-            decoder=LRDecoder(
-                decoder_channels or DECODER_CHANNELS[variant],
-                name="decoder",
-                dtype=dtype,
-            ),
-            classifier=make_classifier(classifier, num_classes, dtype),
+        backbone = LRFormerBackbone(
+            **settings,
+            pool_size=pool_size,
+            depthwise=depthwise,
+            feed_forward_depthwise=feed_forward_depthwise,
+            input_shape=input_shape,
+            dtype=dtype,
+        )
+        decoder = LRDecoder(
+            decoder_channels or DECODER_CHANNELS[variant], name="decoder", dtype=dtype
+        )
+        return make_segmenter(
+            backbone,
+            decoder,
+            num_classes,
+            classifier,
+            weights=weights,
+            backbone_weights=backbone_weights,
+            reset_head=reset_head,
             input_shape=input_shape,
             include_preprocessing=include_preprocessing,
             upsample=upsample,
             activation=activation,
             dropout_rate=dropout_rate,
             name=name,
+            dtype=dtype,
         )
-        if model.num_classes != num_classes:
-            raise ValueError(
-                f"The classifier gives {model.num_classes} logits, but num_classes="
-                f"{num_classes}. Make both the same."
-            )
-        if backbone_weights is not None:
-            load_backbone_weights(model, backbone_weights)
-        if weights is not None:
-            load_weights(model, weights, reset_head=reset_head)
-        return model
 
     return _named(build, f"LRFormer{variant}", _SEGMENTER_DOC, variant)
 
@@ -168,11 +147,14 @@ def _classifier(variant):
 
 
 def _named(build, name, doc, variant):
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = doc.format(
-        name=name, variant=variant, channels=DECODER_CHANNELS[variant]
+    doc = doc.format(
+        name=name,
+        variant=variant,
+        channels=DECODER_CHANNELS[variant],
+        arguments=SEGMENTER_ARGUMENTS,
+        returns=RETURNS_SEGMENTER,
     )
-    return build
+    return named(build, name, doc)
 
 
 LRFormerT = _segmenter("T")

@@ -29,6 +29,9 @@ CLASSIFIERS = {
 }
 
 
+COUNTS = ("params", "flops", "conv_flops", "attention_flops", "published_flops")
+
+
 def slow_beyond(*quick):
     slow = (variant for variant in AUTHORS if variant not in quick)
     return [*quick, *(pytest.param(v, marks=pytest.mark.slow) for v in slow)]
@@ -46,7 +49,7 @@ def test_costs_are_those_of_the_authors_code(variant):
     backbone = result.parts["backbone"]
     assert backbone.params / 1e6 == pytest.approx(BACKBONES[variant], rel=1e-3)
     parts = result.parts.values()
-    for count in ("params", "flops", "conv_flops", "attention_flops"):
+    for count in COUNTS:
         assert sum(getattr(p, count) for p in parts) == getattr(result, count)
 
 
@@ -154,9 +157,8 @@ def test_attention_counts_its_two_products(tiny):
 def test_json_has_plain_integers_and_the_table_every_part(tiny):
     result = profile(tiny, (64, 64))
     content = json.loads(result.to_json())
-    counts = ("params", "flops", "conv_flops", "attention_flops")
     for part in (content, *content["parts"].values()):
-        assert [type(part[count]) for count in counts] == [int] * 4
+        assert [type(part[count]) for count in COUNTS] == [int] * 5
         assert part["flops"] > part["attention_flops"] >= 0
     assert content["params"] == result.params
     names = [line.split()[0] for line in str(result).splitlines()[1:]]

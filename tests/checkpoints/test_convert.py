@@ -3,18 +3,35 @@ import numpy as np
 import pytest
 
 from keras_lrseg.checkpoints.convert import (
+    Names,
     assign_state_dict,
     to_keras_layout,
-    torch_key,
 )
 from tests.helpers import normal, numpy, refused
 
 
 def test_key_is_the_path_after_all_rules_in_their_order():
-    rules = [("attention", "attn"), (r"attn/query(\d)", r"attn/q/\1")]
-    assert torch_key("block0/attention/query3/kernel", rules) == (
-        "block0.attn.q.3.weight"
-    )
+    names = Names(("attention", "attn"), (r"attn/query(\d)", r"attn/q/\1"))
+    assert names.key("block0/attention/query3/kernel") == "block0.attn.q.3.weight"
+
+
+def test_tensors_are_renamed_first_and_the_unused_ones_left_out():
+    def prepare(state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+
+    names = Names(unused=(r"^counter", r"_table$"), prepare=prepare)
+    state = {"module.a.weight": 1, "module.counter.b": 2, "c_table": 3, "a.table_": 4}
+    assert names.used(state) == {"a.weight": 1, "a.table_": 4}
+
+
+@pytest.mark.parametrize(
+    ("torch_shape", "keras_shape"), [((6, 1, 1), (6,)), ((1, 4, 3), (4, 3))]
+)
+def test_what_is_no_kernel_keeps_its_order(torch_shape, keras_shape):
+    array = normal("table", torch_shape)
+    same = to_keras_layout("a.table", array, keras_shape)
+    np.testing.assert_array_equal(same, array.reshape(keras_shape))
+    assert to_keras_layout("a.table", array, (3, 4)).shape == torch_shape
 
 
 @pytest.mark.parametrize(
@@ -29,7 +46,7 @@ def test_key_is_the_path_after_all_rules_in_their_order():
     ],
 )
 def test_last_part_gets_pytorchs_name(leaf, expected):
-    assert torch_key(f"norm/{leaf}", []) == f"norm.{expected}"
+    assert Names().key(f"norm/{leaf}") == f"norm.{expected}"
 
 
 @pytest.mark.parametrize(
@@ -44,12 +61,14 @@ def test_last_part_gets_pytorchs_name(leaf, expected):
 def test_kernels_are_transposed(torch_shape, keras_shape, formula):
     kernel = normal("kernel", torch_shape)
     expected = np.einsum(formula, kernel)
-    np.testing.assert_array_equal(to_keras_layout(kernel, keras_shape), expected)
+    np.testing.assert_array_equal(
+        to_keras_layout("a.weight", kernel, keras_shape), expected
+    )
 
 
 def test_kernel_of_a_1x1_convolution_becomes_that_of_a_linear_map():
     kernel = normal("kernel", (6, 4, 1, 1))
-    linear = to_keras_layout(kernel, (4, 6))
+    linear = to_keras_layout("a.weight", kernel, (4, 6))
     np.testing.assert_array_equal(linear, kernel[:, :, 0, 0].T)
 
 

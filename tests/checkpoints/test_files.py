@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_lrseg.checkpoints import published_classes
+from keras_lrseg.checkpoints import published_head
 from keras_lrseg.checkpoints.files import SUFFIXES, read_state_dict, resolve
 from tests.helpers import refused
 
@@ -111,11 +111,24 @@ def test_checkpoint_cut_anywhere_is_refused_in_one_line(tmp_path, new):
             read_state_dict(path)
 
 
-def test_number_of_classes_is_read_from_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("extra", "classifier"),
+    [({}, "pixel"), ({"offset_learning.mask_norm.bias": 19}, "offset")],
+)
+def test_classifier_and_number_of_classes_are_read_from_the_file(
+    tmp_path, extra, classifier
+):
     torch = pytest.importorskip("torch")
     path = tmp_path / "model.pth"
-    torch.save({"state_dict": {"decode_head.conv_seg.bias": torch.zeros(19)}}, path)
-    assert published_classes(path) == 19
+    sizes = {"conv_seg.bias": 19, **extra}
+    state = {f"decode_head.{key}": torch.zeros(n) for key, n in sizes.items()}
+    torch.save({"state_dict": state}, path)
+    assert published_head(path) == (classifier, 19)
+
+
+def test_file_without_classification_layer_has_no_number_of_classes(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pth"
     torch.save({"state_dict": {"backbone.norm.bias": torch.zeros(19)}}, path)
     with refused(path, "no classification layer"):
-        published_classes(path)
+        published_head(path)

@@ -1,0 +1,51 @@
+"""Batch and group normalization as the published weights were trained with them."""
+
+import keras
+from keras import ops
+
+
+def batch_norm(**settings) -> keras.layers.BatchNormalization:
+    """`keras.layers.BatchNormalization` with PyTorch's momentum and epsilon."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **settings)
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class GroupNormalization(keras.layers.GroupNormalization):
+    """`keras.layers.GroupNormalization` without tensors of rank 5.
+
+    Phones' delegates take four axes at most. The statistics are those of each channel
+    first, then of the few channels of a group; always float32.
+
+    Args:
+        groups: number of groups; divides the number of channels.
+        epsilon: added to the variance.
+
+    Input and output: (B, H, W, C).
+    """
+
+    def __init__(self, groups=32, epsilon=1e-5, **kwargs):
+        super().__init__(groups=groups, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs):
+        gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
+        if keras.config.backend() == "torch":
+            import torch.nn.functional as F
+
+            x = inputs.permute(0, 3, 1, 2)
+            x = F.group_norm(x, self.groups, gamma, beta, self.epsilon)
+            return x.permute(0, 2, 3, 1)
+        x = ops.cast(inputs, "float32")
+        mean = self._mean_of_groups(ops.mean(x, axis=(1, 2)))
+        centred = x - mean
+        variance = self._mean_of_groups(ops.mean(ops.square(centred), axis=(1, 2)))
+        scale = ops.cast(gamma, "float32") * ops.rsqrt(variance + self.epsilon)
+        x = centred * scale + ops.cast(beta, "float32")
+        return ops.cast(x, inputs.dtype)
+
+    def _mean_of_groups(self, x):
+        """Replace each channel's value (B, C) by its group's mean, (B, 1, 1, C)."""
+        channels = x.shape[-1]
+        size = channels // self.groups
+        x = ops.mean(ops.reshape(x, (-1, self.groups, size)), axis=-1)  # (B, G)
+        x = ops.repeat(x, size, axis=-1)
+        return ops.reshape(x, (-1, 1, 1, channels))

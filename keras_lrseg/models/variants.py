@@ -1,0 +1,75 @@
+"""What the named variants of every family share: arguments, words, weights."""
+
+from keras_lrseg.checkpoints import load_backbone_weights, load_weights
+from keras_lrseg.models.classifiers import make_classifier
+from keras_lrseg.models.segmenter import SemanticSegmenter
+
+SEGMENTER_ARGUMENTS = """\
+    num_classes: number of labels, 2 to 255.
+    weights: None for random weights, or a file with weights of the whole model:
+        `.keras`, `.weights.h5`, or a published PyTorch checkpoint (`.pth`,
+        `.safetensors`; needs `pip install keras-lrseg[convert]`), or
+        "hf://owner/repository/file".
+    backbone_weights: the same for the backbone alone, for example a classifier that
+        was trained on ImageNet.
+    classifier: "pixel" for a 1×1 convolution, "offset" for `OffsetLearning`, or a
+        layer of your own.
+    input_shape: (height, width, 3); None for any size from 32.
+    include_preprocessing: take RGB in 0..255 and normalise it in the model.
+    upsample: logits of the images' size; False: at the decoder's stride.
+    activation: None for logits, "softmax" for probabilities.
+    dropout_rate: probability of dropping a whole channel before the classifier.
+    drop_path_rate: of the backbone; None for the paper's value of this variant.
+    reset_head: with `weights`: leave the classification layer random, for another
+        number of classes.
+    name: of the model.
+    dtype: dtype policy, for example "mixed_bfloat16".
+"""
+
+RETURNS_SEGMENTER = """\
+Returns:
+    A `SemanticSegmenter`: images (B, H, W, 3) to float32 logits
+    (B, H, W, num_classes).
+"""
+
+
+def make_segmenter(
+    backbone,
+    decoder,
+    num_classes,
+    classifier="pixel",
+    weights=None,
+    backbone_weights=None,
+    reset_head=False,
+    dtype=None,
+    **settings,
+) -> SemanticSegmenter:
+    """Compose a segmenter and fill it with the weights asked for.
+
+    Args:
+        settings: of `SemanticSegmenter`. The others are `SEGMENTER_ARGUMENTS`.
+
+    Raises:
+        ValueError: if the classifier gives another number of logits, or the weights
+            do not fit.
+    """
+    model = SemanticSegmenter(
+        backbone, decoder, make_classifier(classifier, num_classes, dtype), **settings
+    )
+    if model.num_classes != num_classes:
+        raise ValueError(
+            f"The classifier gives {model.num_classes} logits, but num_classes="
+            f"{num_classes}. Make both the same."
+        )
+    if backbone_weights is not None:
+        load_backbone_weights(model, backbone_weights)
+    if weights is not None:
+        load_weights(model, weights, reset_head=reset_head)
+    return model
+
+
+def named(build, name, doc):
+    """Give the function of a variant its public name and docstring."""
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = doc
+    return build

@@ -1,0 +1,132 @@
+"""Offset Learning against the authors' numbers and the equations as written."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_lrseg.checkpoints.classifiers import OFFSET
+from keras_lrseg.checkpoints.convert import Names
+from keras_lrseg.layers import MaskOffsetLearning, OffsetLearning
+from tests.helpers import (
+    assert_offseg,
+    assert_offseg_gradients,
+    fill,
+    load_layer,
+    normal,
+    numpy,
+    offseg_inputs,
+    offseg_state,
+    refused,
+    run,
+)
+
+# In a fixture the layer's own names, without those of the head around it.
+LAYER = Names(*OFFSET.rules, (r"^offset_learning/", ""))
+
+
+def reference_layer(layer, name, shape):
+    return load_layer(layer, shape, "", offseg_state(name), LAYER)
+
+
+def test_logits_and_gradients_are_the_authors():
+    x = offseg_inputs("offset_learning")["x"]
+    layer = reference_layer(OffsetLearning(5), "offset_learning", x.shape)
+    assert_offseg(run(layer, x), "offset_learning/out")
+    assert_offseg_gradients(layer, "offset_learning", LAYER, x)
+
+
+def test_mask_form_is_the_authors():
+    name = "offset_learning_mask"
+    inputs = list(offseg_inputs(name).values())
+    shapes = [x.shape for x in inputs]
+    layer = reference_layer(MaskOffsetLearning(), name, shapes)
+    embeddings, features = run(layer, inputs)
+    assert_offseg(embeddings, f"{name}/aligned_mask_embed")
+    assert_offseg(features, f"{name}/aligned_mask_features")
+    assert_offseg_gradients(layer, name, LAYER, inputs)
+
+
+def plain(layer, x):
+    """Equations (4)-(13) and the layer norm as they are written, in float64."""
+    weights = {w.path: numpy(w).astype("float64") for w in layer.weights}
+    w = weights["class_representations"]
+    e = x.astype("float64").reshape(x.shape[0], -1, x.shape[-1])
+    affinity = w @ e.transpose(0, 2, 1)  # (B, K, N)
+    adjusted, aligned = w, e
+    if layer.class_offset:
+        offset = softmax(affinity, -1) @ e
+        adjusted = w + offset @ weights["class_projection/kernel"]
+    if layer.feature_offset:
+        offset = softmax(affinity, 1).transpose(0, 2, 1) @ w
+        aligned = e + offset @ weights["feature_projection/kernel"]
+    logits = aligned @ np.swapaxes(adjusted, -1, -2)
+    centred = logits - logits.mean(-1, keepdims=True)
+    logits = centred / np.sqrt(logits.var(-1, keepdims=True) + 1e-5)
+    logits = logits * weights["norm/gamma"] + weights["norm/beta"]
+    return logits.reshape(*x.shape[:-1], -1)
+
+
+def softmax(x, axis):
+    x = np.exp(x - x.max(axis, keepdims=True))
+    return x / x.sum(axis, keepdims=True)
+
+
+@pytest.mark.parametrize("class_offset", [True, False])
+@pytest.mark.parametrize("feature_offset", [True, False])
+def test_cheap_order_gives_what_the_equations_give(class_offset, feature_offset):
+    layer = OffsetLearning(11, class_offset, feature_offset)
+    x = normal("features", (2, 9, 14, 24))
+    layer.build(x.shape)
+    fill(layer)
+    expected = plain(layer, x)
+    assert abs(run(layer, x) - expected).max() <= 1e-5 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("settings", "products"),
+    [
+        ({}, 3 * 126 * 11 * 24 + 126 * 11**2 + 11**2 * 24),
+        ({"feature_offset": False}, 3 * 126 * 11 * 24),
+        ({"class_offset": False}, 126 * 11 * 24 + 126 * 11**2 + 11**2 * 24),
+        ({"class_offset": False, "feature_offset": False}, 126 * 11 * 24),
+    ],
+)
+def test_products_are_counted_as_they_are_made(settings, products):
+    assert OffsetLearning(11, **settings).attention_flops((1, 9, 14, 24)) == products
+
+
+def test_a_branch_switched_off_has_no_weights():
+    layer = OffsetLearning(5, feature_offset=False)
+    layer.build((None, None, None, 8))
+    paths = [w.path for w in layer.weights]
+    assert "class_projection/kernel" in paths
+    assert "feature_projection/kernel" not in paths
+
+
+def test_large_features_stay_finite_in_half_precision():
+    layer = OffsetLearning(5, dtype="mixed_float16")
+    x = 100 * normal("features", (1, 8, 8, 64))
+    layer.build(x.shape)
+    assert np.isfinite(run(layer, ops.cast(x, "float16"))).all()
+
+
+@pytest.mark.parametrize("num_classes", [1, 0, 2.0, None])
+def test_number_of_classes_must_be_an_integer_from_two(num_classes):
+    with refused("num_classes", "from 2", repr(num_classes)):
+        OffsetLearning(num_classes)
+
+
+def test_features_of_another_width_are_refused():
+    layer = OffsetLearning(5)
+    layer.build((None, None, None, 8))
+    with pytest.raises(ValueError, match=r"(?s)value 8.*9"):
+        layer(ops.ones((1, 4, 4, 9)))
+    with refused("as many channels", "8", "9"):
+        MaskOffsetLearning().build([(None, 5, 8), (None, None, None, 9)])
+
+
+def test_documentation_has_the_patent_notice():
+    for layer in (OffsetLearning, MaskOffsetLearning):
+        assert "Patent notice" in layer.__doc__
+        assert issubclass(layer, keras.layers.Layer)
