@@ -4,6 +4,7 @@ from keras_lrseg.data.augment import MEAN_COLOUR
 from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset, load_demo
 from keras_lrseg.data.files import (
     atomic_path,
+    check_labels,
     load_image,
     load_mask,
     save_image,
@@ -17,6 +18,7 @@ __all__ = [
     "MEAN_COLOUR",
     "SegmentationDataset",
     "atomic_path",
+    "check_labels",
     "colour_labels",
     "default_palette",
     "load_demo",

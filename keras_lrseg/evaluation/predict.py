@@ -26,10 +26,14 @@ def predict_labels(model, image: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"image expects the shape (height, width, 3). Received: {image.shape}"
         )
-    logits = model.predict_on_batch(image[None])
-    if logits.shape[1:3] != image.shape[:2]:
+    return labels_of(model.predict_on_batch(image[None]), image.shape[:2])
+
+
+def labels_of(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the label map, uint8 (H, W), of one image's logits, (1, h, w, K)."""
+    if logits.shape[1:3] != size:
         logits = keras.ops.image.resize(
-            logits, image.shape[:2], "bilinear", data_format="channels_last"
+            logits, size, "bilinear", data_format="channels_last"
         )
         logits = keras.ops.convert_to_numpy(logits)
     return np.argmax(logits[0], axis=-1).astype("uint8")
@@ -49,15 +53,21 @@ def evaluate(model, dataset, progress: Callable | None = None) -> Scores:
     Raises:
         ValueError: if the model has another number of classes.
     """
+    check_classes(model, dataset)
     k = len(dataset.classes)
-    if model.output_shape[-1] != k:
-        raise ValueError(
-            f"The model has {model.output_shape[-1]} classes and the data {k}: "
-            f"{', '.join(dataset.classes)}. Give the classes the model was trained on."
-        )
     confusion = np.zeros((k, k), "int64")
     indices = range(len(dataset))
     for i in progress(indices) if progress else indices:
         image, mask = dataset[i]
         confusion += confusion_matrix(mask, predict_labels(model, image), k)
     return Scores(confusion, tuple(dataset.classes))
+
+
+def check_classes(model, dataset) -> None:
+    """Raise a ValueError unless the model has as many classes as the data."""
+    if model.output_shape[-1] != len(dataset.classes):
+        raise ValueError(
+            f"The model has {model.output_shape[-1]} classes and the data "
+            f"{len(dataset.classes)}: {', '.join(dataset.classes)}. Give the classes "
+            "the model was trained on."
+        )

@@ -63,8 +63,8 @@ class SemanticSegmenter(keras.Model):
 
         # === Functional Model ===
         x = make_preprocessing()(images) if include_preprocessing else images
-        x = decoder(pyramid_model(backbone)(x))
-        logits = classifier(dropout(x))
+        features = decoder(pyramid_model(backbone)(x))
+        logits = classifier(dropout(features))
         x = resize([logits, images]) if upsample else logits
         x = activate(x)
         super().__init__(inputs=images, outputs=x, name=name)
@@ -78,6 +78,7 @@ class SemanticSegmenter(keras.Model):
         self.upsample = upsample
         self.activation = activation
         self.dropout_rate = dropout_rate
+        self.features = features  # symbolic, what the decoder gives
         self.logits = logits  # symbolic, at the decoder's stride
         self.num_classes = self.output_shape[-1]
         self.classes = classes
