@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gzip
+import inspect
 import json
 import pathlib
 import tempfile
@@ -21,6 +22,7 @@ from keras_lrseg.checkpoints import load, lrformer
 from keras_lrseg.checkpoints.convert import assign_state_dict
 from keras_lrseg.decoders import LRDecoder
 from keras_lrseg.models.classifiers import make_classifier
+from keras_lrseg.training import SegmentationCrossEntropy
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -138,7 +140,7 @@ def assert_offseg_gradients(layer, name, names, inputs):
     value, gradients = loss_and_gradients(layer, loss, inputs)
     assert value == pytest.approx(expected["loss"], rel=1e-3, abs=1e-6)
     norms = {
-        names.key(weight.path): np.linalg.norm(gradient)
+        names.key(weight.path.removeprefix(f"{layer.name}/")): np.linalg.norm(gradient)
         for weight, gradient in zip(layer.trainable_weights, gradients, strict=True)
     }
     assert norms == pytest.approx(expected["param_l2"], rel=0.01)
@@ -150,15 +152,17 @@ def load_layer(layer, shape, place, state, names=None):
     Every key of `state` that `names` uses and every weight is used, or it raises.
 
     Args:
-        names: published names; None for LRFormer's at that place.
+        names: published names of the layer's weights, from the paths inside it; None
+            for LRFormer's at that place.
     """
     with contextlib.ExitStack() as scopes:
         for scope in place.split("/") if place else ():
             scopes.enter_context(keras.name_scope(scope))
         layer.build(shape)
+    inside = f"{layer.name}/" if names else "decoder/"
     decoder = place.startswith("decoder")
     names = names or (lrformer.DECODER if decoder else lrformer.BACKBONE)
-    weights = {names.key(w.path.removeprefix("decoder/")): w for w in layer.weights}
+    weights = {names.key(w.path.removeprefix(inside)): w for w in layer.weights}
     assign_state_dict(weights, names.used(state), layer.name)
     return layer
 
@@ -344,10 +348,12 @@ def loss_and_gradients(layer, loss, inputs, training=False):
     elif keras.config.backend() == "jax":
         import jax
 
+        # Unlike calling the layer, this does not leave out what its `call` lacks.
+        takes_training = "training" in inspect.signature(layer.call).parameters
+        settings = {"training": training} if takes_training else {}
+
         def stateless(trained, others):
-            output, others = layer.stateless_call(
-                trained, others, inputs, training=training
-            )
+            output, others = layer.stateless_call(trained, others, inputs, **settings)
             return loss(output), others
 
         others = layer.non_trainable_variables
@@ -419,6 +425,27 @@ def check_layer(make_layer, shapes, larger=None):
     for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
         assert np.isfinite(gradient).all(), weight.path
         assert np.any(gradient), weight.path
+
+
+def check_trains_and_saves(model, height, width):
+    """Assert that a step of `fit` moves every weight, and a saved model is the same.
+
+    Args:
+        model: from images of any size to logits, or probabilities, of the same size.
+    """
+    x = images(0, height, width, batch=2)
+    classes = model.output_shape[-1]
+    labels = np.random.default_rng(0).integers(0, classes, (2, height, width))
+    before = [numpy(weight) for weight in model.trainable_weights]
+    model.compile(keras.optimizers.Adam(1e-3), SegmentationCrossEntropy())
+    losses = model.fit(x, labels, batch_size=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.any(numpy(weight) != old), weight.path
+    output = run(model, x)
+    assert output.shape == (2, height, width, classes)
+    assert output.std() > 0
+    np.testing.assert_array_equal(run(saved_and_loaded(model), x), output)
 
 
 def pairs(actual, expected):

@@ -45,8 +45,8 @@ class Names:
         Args:
             path: for example "stage1/block0/attention/query/kernel".
         """
-        prefix, _, leaf = path.rpartition("/")
-        key = f"{prefix}/{LEAVES.get(leaf, leaf)}"
+        *parts, leaf = path.split("/")
+        key = "/".join([*parts, LEAVES.get(leaf, leaf)])
         for pattern, replacement in self.rules:
             key = re.sub(pattern, replacement, key)
         return key.replace("/", ".")
@@ -63,7 +63,7 @@ class Names:
 
 def to_keras_layout(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Transpose a PyTorch tensor to Keras's layout; `shape` is that of the variable."""
-    if not key.endswith(".weight"):  # tables, scales, biases: the same but for ones
+    if key.rpartition(".")[2] != "weight":  # tables, scales, biases: the same but for ones
         same = [n for n in array.shape if n > 1] == [n for n in shape if n > 1]
         return array.reshape(shape) if same else array
     if array.ndim == 4 and len(shape) == 4:

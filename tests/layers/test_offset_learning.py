@@ -49,7 +49,10 @@ def test_mask_form_is_the_authors():
 
 def plain(layer, x):
     """Equations (4)-(13) and the layer norm as they are written, in float64."""
-    weights = {w.path: numpy(w).astype("float64") for w in layer.weights}
+    inside = f"{layer.name}/"
+    weights = {
+        w.path.removeprefix(inside): numpy(w).astype("float64") for w in layer.weights
+    }
     w = weights["class_representations"]
     e = x.astype("float64").reshape(x.shape[0], -1, x.shape[-1])
     affinity = w @ e.transpose(0, 2, 1)  # (B, K, N)
@@ -97,11 +100,21 @@ def test_products_are_counted_as_they_are_made(settings, products):
 
 
 def test_a_branch_switched_off_has_no_weights():
-    layer = OffsetLearning(5, feature_offset=False)
+    layer = OffsetLearning(5, feature_offset=False, name="classifier")
     layer.build((None, None, None, 8))
     paths = [w.path for w in layer.weights]
-    assert "class_projection/kernel" in paths
-    assert "feature_projection/kernel" not in paths
+    assert "classifier/class_projection/kernel" in paths
+    assert "classifier/feature_projection/kernel" not in paths
+
+
+def test_mask_form_is_saved_and_takes_any_number_of_queries_and_pixels(tmp_path):
+    inputs = [keras.Input((None, 8)), keras.Input((None, None, 8))]
+    model = fill(keras.Model(inputs, MaskOffsetLearning()(inputs)))
+    x = [normal("queries", (2, 5, 8)), normal("map", (2, 9, 7, 8))]
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for a, b in zip(run(again, x), run(model, x), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_large_features_stay_finite_in_half_precision():
