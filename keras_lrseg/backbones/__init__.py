@@ -1,3 +1,11 @@
+from keras_lrseg.backbones.efficientformer_v2 import EfficientFormerV2Backbone
 from keras_lrseg.backbones.lrformer import LRFormerBackbone
+from keras_lrseg.backbones.mix_transformer import MixTransformerBackbone
+from keras_lrseg.backbones.mscan import MSCANBackbone
 
-__all__ = ["LRFormerBackbone"]
+__all__ = [
+    "EfficientFormerV2Backbone",
+    "LRFormerBackbone",
+    "MSCANBackbone",
+    "MixTransformerBackbone",
+]

@@ -6,34 +6,54 @@ import tempfile
 import h5py
 import keras
 
-from keras_lrseg.checkpoints import classifiers, lrformer
+from keras_lrseg.checkpoints import (
+    classifiers,
+    efficientformer,
+    lrformer,
+    offseg,
+    segformer,
+    segnext,
+)
 from keras_lrseg.checkpoints.convert import Names, assign_state_dict
 from keras_lrseg.checkpoints.files import read_state_dict, resolve
 
 # The published names of each kind of backbone, decoder and classification layer.
 NAMES = {
+    "EfficientFormerV2Backbone": efficientformer.BACKBONE,
+    "FreqFusionDecoder": offseg.DECODER,
     "LRFormerBackbone": lrformer.BACKBONE,
     "LRDecoder": lrformer.DECODER,
+    "MSCANBackbone": segnext.BACKBONE,
+    "HamburgerDecoder": segnext.DECODER,
+    "MixTransformerBackbone": segformer.BACKBONE,
+    "SegFormerDecoder": segformer.DECODER,
     "PointwiseConvolution": classifiers.PIXEL,
     "OffsetLearning": classifiers.OFFSET,
 }
 
-# The tensors that tell how many classes a checkpoint has, by the classifier's name.
+# How a published image classifier is sorted into backbone, head and classifier.
+IMAGE_CLASSIFIERS = {"EfficientFormerV2Backbone": efficientformer.classifier_state}
+
+# Tables of positions: of a size of their own for each image size learnt from.
+TABLES = ("attention_bias",)
+
+# The tensors that tell how many classes a checkpoint has, by the classifier's name;
+# None: an image classifier.
 CLASSES = {
     "offset": "decode_head.offset_learning.mask_norm.bias",
     "pixel": "decode_head.conv_seg.bias",
+    None: "head.bias",
 }
-CLASSIFIERS = ("decode_head.conv_seg.", "decode_head.offset_learning.")
+CLASSIFIERS = ("decode_head.conv_seg.", "decode_head.offset_learning.", "classifier.")
 # What a segmentation or classification checkpoint holds beside its backbone.
 HEADS = ("decode_head.", "auxiliary_head.", "head.")
 
 
 def load_weights(model, path, reset_head: bool = False) -> None:
-    """Load the weights of a whole segmenter.
+    """Load the weights of a whole segmenter or image classifier.
 
     Args:
-        model: a `SemanticSegmenter` (or `ImageClassifier`, from `.keras` and
-            `.weights.h5`).
+        model: a `SemanticSegmenter` or `ImageClassifier`.
         path: `.keras`, `.weights.h5`, `.pth`, `.safetensors`, or
             "hf://owner/repository/file".
         reset_head: leave the model's classifier as it is, for another set of classes.
@@ -60,7 +80,8 @@ def load_backbone_weights(model, path) -> None:
         model: model with a `backbone`.
         path: as in `load_weights`: a segmenter, a classifier or a bare backbone (a
             `.weights.h5` file: a bare backbone). What the file holds beside the
-            backbone is left out. Pool sizes may differ.
+            backbone is left out. Pool sizes may differ; tables of attention biases
+            for another image size are left as they are in the model.
 
     Raises:
         As `load_weights`.
@@ -68,7 +89,8 @@ def load_backbone_weights(model, path) -> None:
     path = resolve(path)
     if path.name.endswith(".keras"):
         source = load_model(path)
-        _copy_keras(getattr(source, "backbone", source), model.backbone, path)
+        source = getattr(source, "backbone", source)
+        _copy_keras(source, model.backbone, path, other_tables=True)
     elif path.name.endswith(".weights.h5"):
         _load_h5(model.backbone, path)
     else:
@@ -76,7 +98,10 @@ def load_backbone_weights(model, path) -> None:
         state = {k: v for k, v in state.items() if not k.startswith(HEADS)}
         state = {k.removeprefix("backbone."): v for k, v in state.items()}
         names = names_of(model.backbone)
-        assign_state_dict(_variables(model.backbone, names), names.used(state), path)
+        variables, state = _variables(model.backbone, names), names.used(state)
+        for key in _other_tables(variables, state):
+            del variables[key], state[key]
+        assign_state_dict(variables, state, path)
 
 
 def load_model(path):
@@ -93,10 +118,11 @@ def load_model(path):
         raise ValueError(f"{path} is not a readable .keras model: {first}") from error
 
 
-def published_head(path) -> tuple[str, int]:
+def published_head(path) -> tuple[str | None, int]:
     """Return the classifier's name and number of classes of a published checkpoint.
 
-    The name is what `classifier=` takes: "pixel" or "offset".
+    The name is what `classifier=` takes, "pixel" or "offset"; None: the checkpoint is
+    that of an image classifier.
 
     Raises:
         ValueError: if the file has no classification layer.
@@ -127,24 +153,37 @@ def names_of(part) -> Names:
 
 
 def _load_state_dict(model, state, path, head):
-    parts = {"backbone.": [model.backbone], "decode_head.": [model.decoder]}
+    if not head:
+        _check_classes(model, state, path)
+    parts = [("backbone.", model.backbone, names_of(model.backbone))]
+    if hasattr(model, "decoder"):
+        layers = (model.decoder,) if head else (model.decoder, model.classifier)
+        parts += [("decode_head.", layer, names_of(layer)) for layer in layers]
+    else:
+        state = _classifier_state(model, state)
+        parts.append(("head.", model.head, Names()))
+        parts += [] if head else [("classifier.", model.classifier, Names())]
     if head:
         state = {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}
-    else:
-        parts["decode_head."].append(model.classifier)
-        _check_classes(model, state, path)
     variables = {}
-    for prefix, layers in parts.items():
+    for prefix, layer, names in parts:
         own = {k: v for k, v in state.items() if k.startswith(prefix)}
         state = {k: v for k, v in state.items() if k not in own}
-        own = {k.removeprefix(prefix): v for k, v in own.items()}
-        for layer in layers:
-            names = names_of(layer)
-            own = names.used(own)
-            wanted = _variables(layer, names)
-            variables |= {prefix + key: v for key, v in wanted.items()}
-        state |= {prefix + key: v for key, v in own.items()}
+        own = names.used({k.removeprefix(prefix): v for k, v in own.items()})
+        state |= {prefix + k: v for k, v in own.items()}
+        wanted = _variables(layer, names)
+        variables |= {prefix + k: v for k, v in wanted.items()}
     assign_state_dict(variables, state, path)
+
+
+def _classifier_state(model, state):
+    kind = type(model.backbone).__name__
+    if kind not in IMAGE_CLASSIFIERS:
+        raise ValueError(
+            f"There are no published image classifiers with {kind}, only with "
+            f"{sorted(IMAGE_CLASSIFIERS)}."
+        )
+    return IMAGE_CLASSIFIERS[kind](state)
 
 
 def _check_classes(model, state, path):
@@ -166,10 +205,23 @@ def _variables(part, names):
     }
 
 
-def _copy_keras(source, target, path, head=frozenset()):
+def _other_tables(variables, values):
+    """The keys of tables that both sides have for different image sizes."""
+    return [
+        key
+        for key, variable in variables.items()
+        if variable.name in TABLES
+        and key in values
+        and tuple(values[key].shape) != tuple(variable.shape)
+    ]
+
+
+def _copy_keras(source, target, path, head=frozenset(), other_tables=False):
     """Copy variables pairwise by path; the paths leave out the models' own names."""
     values = {v.path: v for v in source.weights}
     wanted = {v.path: v for v in target.weights if id(v) not in head}
+    for key in _other_tables(wanted, values) if other_tables else ():
+        del wanted[key], values[key]
     unfit = [
         f"{name} (file {values[name].shape if name in values else 'none'}, "
         f"model {v.shape})"

@@ -3,21 +3,18 @@
 import keras
 
 from keras_lrseg.backbones.inputs import check_images, check_input_shape
-from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models.segmenter import make_preprocessing
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class ImageClassifier(keras.Model):
-    """Backbone, 1×1 convolution to 1280 channels, GELU, global mean, linear map.
-
-    The authors' classification code is not published. A 1280-wide layer in front of
-    the classifier makes all five parameter counts of the LRFormer paper's Table 6.
+    """Backbone, head, global mean, linear map.
 
     Args:
         backbone: model from normalised images to a dict of features; "P5" is used.
         num_classes: number of labels, at least 2.
-        hidden_channels: width of the layer in front of the classifier.
+        head: layer from "P5" to the features that are averaged, for example a 1×1
+            convolution or a batch norm.
         input_shape: (height, width, 3); None for an unknown size.
         include_preprocessing: take RGB in 0..255 and normalise it in the model.
         activation: None for logits, "softmax" for probabilities.
@@ -29,7 +26,7 @@ class ImageClassifier(keras.Model):
         self,
         backbone,
         num_classes,
-        hidden_channels=1280,
+        head,
         input_shape=(None, None, 3),
         include_preprocessing=True,
         activation=None,
@@ -44,9 +41,6 @@ class ImageClassifier(keras.Model):
         dtype = keras.dtype_policies.get(dtype)
 
         # === Layers ===
-        head = PointwiseConvolution(
-            hidden_channels, activation="gelu", name="head", dtype=dtype
-        )
         pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=dtype)
         classifier = keras.layers.Dense(num_classes, name="classifier", dtype=dtype)
         activate = keras.layers.Activation(
@@ -63,9 +57,9 @@ class ImageClassifier(keras.Model):
         # === Config ===
         self.dtype_policy = dtype
         self.backbone = backbone
+        self.head = head
         self.classifier = classifier
         self.num_classes = num_classes
-        self.hidden_channels = hidden_channels
         self.include_preprocessing = include_preprocessing
         self.activation = activation
 
@@ -77,7 +71,7 @@ class ImageClassifier(keras.Model):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes,
-            "hidden_channels": self.hidden_channels,
+            "head": keras.saving.serialize_keras_object(self.head),
             "input_shape": self.input_shape[1:],
             "include_preprocessing": self.include_preprocessing,
             "activation": self.activation,
@@ -87,5 +81,7 @@ class ImageClassifier(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        backbone = keras.saving.deserialize_keras_object(config["backbone"])
-        return cls(**{**config, "backbone": backbone})
+        config = dict(config)
+        for part in ("backbone", "head"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)

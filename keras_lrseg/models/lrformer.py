@@ -5,12 +5,14 @@ Paper: Wu et al., "Low-Resolution Self-Attention for Semantic Segmentation", TPA
 """
 
 from keras_lrseg.backbones.lrformer import VARIANTS, LRFormerBackbone
-from keras_lrseg.checkpoints import load_backbone_weights, load_weights
 from keras_lrseg.decoders import LRDecoder
-from keras_lrseg.models.image_classifier import ImageClassifier
+from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models.variants import (
+    CLASSIFIER_ARGUMENTS,
+    RETURNS_CLASSIFIER,
     RETURNS_SEGMENTER,
     SEGMENTER_ARGUMENTS,
+    make_image_classifier,
     make_segmenter,
     named,
 )
@@ -35,23 +37,15 @@ Example:
 
 _CLASSIFIER_DOC = """{name}: LRFormer's {variant} backbone as an image classifier.
 
-The sibling that ImageNet trains (Table 6), with a pool size of 7 at 224×224.
+The sibling that ImageNet trains (Table 6), with a pool size of 7 at 224×224. The
+authors' classification code is not published: a 1280-wide layer in front of the
+classifier makes all five parameter counts of the table.
 
 Args:
-    num_classes: number of labels.
-    weights: None for random weights, or a `.keras` or `.weights.h5` file.
-    backbone_weights: the same, or a published PyTorch checkpoint, for the backbone.
-    input_shape: (height, width, 3); None for any size from 32.
-    include_preprocessing: take RGB in 0..255 and normalise it in the model.
-    activation: None for logits, "softmax" for probabilities.
-    drop_path_rate: of the last block.
+{arguments}\
     pool_size: query cells of the attention; 12 at 384×384.
-    name: of the model.
-    dtype: dtype policy, for example "mixed_bfloat16".
 
-Returns:
-    An `ImageClassifier`: images (B, H, W, 3) to float32 logits (B, num_classes).
-"""
+{returns}"""
 
 
 def _segmenter(variant):
@@ -107,7 +101,15 @@ def _segmenter(variant):
             dtype=dtype,
         )
 
-    return _named(build, f"LRFormer{variant}", _SEGMENTER_DOC, variant)
+    name = f"LRFormer{variant}"
+    doc = _SEGMENTER_DOC.format(
+        name=name,
+        variant=variant,
+        channels=DECODER_CHANNELS[variant],
+        arguments=SEGMENTER_ARGUMENTS,
+        returns=RETURNS_SEGMENTER,
+    )
+    return named(build, name, doc)
 
 
 def _classifier(variant):
@@ -122,37 +124,33 @@ def _classifier(variant):
         activation=None,
         drop_path_rate=0.1,
         pool_size=7,
+        reset_head=False,
         name=default_name,
         dtype=None,
     ):
         settings = {**VARIANTS[variant], "drop_path_rate": drop_path_rate}
-        model = ImageClassifier(
-            backbone=LRFormerBackbone(
+        return make_image_classifier(
+            LRFormerBackbone(
                 **settings, pool_size=pool_size, input_shape=input_shape, dtype=dtype
             ),
-            num_classes=num_classes,
+            PointwiseConvolution(1280, activation="gelu", name="head", dtype=dtype),
+            num_classes,
+            weights=weights,
+            backbone_weights=backbone_weights,
+            reset_head=reset_head,
             input_shape=input_shape,
             include_preprocessing=include_preprocessing,
             activation=activation,
             name=name,
             dtype=dtype,
         )
-        if backbone_weights is not None:
-            load_backbone_weights(model, backbone_weights)
-        if weights is not None:
-            load_weights(model, weights)
-        return model
 
-    return _named(build, f"LRFormer{variant}Classifier", _CLASSIFIER_DOC, variant)
-
-
-def _named(build, name, doc, variant):
-    doc = doc.format(
+    name = f"LRFormer{variant}Classifier"
+    doc = _CLASSIFIER_DOC.format(
         name=name,
         variant=variant,
-        channels=DECODER_CHANNELS[variant],
-        arguments=SEGMENTER_ARGUMENTS,
-        returns=RETURNS_SEGMENTER,
+        arguments=CLASSIFIER_ARGUMENTS,
+        returns=RETURNS_CLASSIFIER,
     )
     return named(build, name, doc)
 

@@ -2,6 +2,7 @@
 
 from keras_lrseg.checkpoints import load_backbone_weights, load_weights
 from keras_lrseg.models.classifiers import make_classifier
+from keras_lrseg.models.image_classifier import ImageClassifier
 from keras_lrseg.models.segmenter import SemanticSegmenter
 
 SEGMENTER_ARGUMENTS = """\
@@ -24,6 +25,26 @@ SEGMENTER_ARGUMENTS = """\
         number of classes.
     name: of the model.
     dtype: dtype policy, for example "mixed_bfloat16".
+"""
+
+CLASSIFIER_ARGUMENTS = """\
+    num_classes: number of labels.
+    weights: None for random weights, or a file with weights of the whole model:
+        `.keras`, `.weights.h5`, or a published PyTorch checkpoint where there is one.
+    backbone_weights: the same for the backbone alone.
+    input_shape: (height, width, 3); None for any size from 32.
+    include_preprocessing: take RGB in 0..255 and normalise it in the model.
+    activation: None for logits, "softmax" for probabilities.
+    drop_path_rate: of the last block.
+    reset_head: with `weights`: leave the classification layer random, for another
+        number of classes.
+    name: of the model.
+    dtype: dtype policy, for example "mixed_bfloat16".
+"""
+
+RETURNS_CLASSIFIER = """\
+Returns:
+    An `ImageClassifier`: images (B, H, W, 3) to float32 logits (B, num_classes).
 """
 
 RETURNS_SEGMENTER = """\
@@ -61,6 +82,31 @@ def make_segmenter(
             f"The classifier gives {model.num_classes} logits, but num_classes="
             f"{num_classes}. Make both the same."
         )
+    return _filled(model, weights, backbone_weights, reset_head)
+
+
+def make_image_classifier(
+    backbone,
+    head,
+    num_classes,
+    weights=None,
+    backbone_weights=None,
+    reset_head=False,
+    **settings,
+) -> ImageClassifier:
+    """Compose an image classifier and fill it with the weights asked for.
+
+    Args:
+        settings: of `ImageClassifier`.
+
+    Raises:
+        ValueError: if the weights do not fit.
+    """
+    model = ImageClassifier(backbone, num_classes, head, **settings)
+    return _filled(model, weights, backbone_weights, reset_head)
+
+
+def _filled(model, weights, backbone_weights, reset_head):
     if backbone_weights is not None:
         load_backbone_weights(model, backbone_weights)
     if weights is not None:

@@ -8,6 +8,7 @@ from keras_lrseg import ImageClassifier, LRFormerT, LRFormerTClassifier
 from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.checkpoints import load_backbone_weights, load_model, load_weights
 from keras_lrseg.decoders import LRDecoder
+from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models import lrformer
 from tests.helpers import (
     TINY,
@@ -208,7 +209,8 @@ def save_h5(model, folder):
 def save_classifier(source, folder):
     backbone = filled(tiny_backbone, pool_size=7)
     backbone.set_weights(source.backbone.get_weights())
-    return save_keras(ImageClassifier(backbone, 10, hidden_channels=8), folder)
+    head = PointwiseConvolution(8, name="head")
+    return save_keras(ImageClassifier(backbone, 10, head), folder)
 
 
 SOURCES = {

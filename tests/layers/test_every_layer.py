@@ -10,6 +10,14 @@ from tests.helpers import check_layer
 SHAPE = (2, 9, 7, 8)
 
 LAYERS = {
+    "AttentionDownsampling": partial(
+        layers.AttentionDownsampling,
+        6,
+        8,
+        num_heads=2,
+        key_channels=4,
+        value_channels=6,
+    ),
     "ConvolutionNorm": partial(layers.ConvolutionNorm, 6, activation=layers.gelu),
     "ConvolutionNorm with groups": partial(
         layers.ConvolutionNorm, 64, 3, 2, norm="group", use_bias=True
@@ -35,6 +43,13 @@ LAYERS = {
     "EfficientSelfAttention without reduction": partial(
         layers.EfficientSelfAttention, 4
     ),
+    "EfficientFormerBlock": partial(
+        layers.EfficientFormerBlock, 2, resolution=8, strides=2, layer_scale=0.1
+    ),
+    "EfficientFormerBlock without attention": partial(
+        layers.EfficientFormerBlock, 2, drop_path_rate=0.2
+    ),
+    "EfficientFormerFeedForward": partial(layers.EfficientFormerFeedForward, 2),
     "GroupNormalization": partial(layers.GroupNormalization, 2),
     "Hamburger": partial(layers.Hamburger, 4, seed=1),
     "LRFormerBlock": partial(
@@ -82,6 +97,9 @@ LAYERS = {
     "PointwiseConvolution": partial(layers.PointwiseConvolution, 6),
     "ResizeLike": layers.ResizeLike,
     "SymmetricConv2D": partial(layers.SymmetricConv2D, 8, 3, 2),
+    "TalkingHeadAttention": partial(
+        layers.TalkingHeadAttention, 9, num_heads=2, key_channels=4, value_channels=6
+    ),
 }
 SHAPES = {
     "Hamburger": (2, 9, 7, 32),

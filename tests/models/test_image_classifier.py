@@ -1,7 +1,9 @@
+import keras
 import numpy as np
 import pytest
 
 from keras_lrseg import ImageClassifier
+from keras_lrseg.layers import PointwiseConvolution
 from tests.helpers import (
     assert_same_model,
     filled,
@@ -14,7 +16,10 @@ from tests.helpers import (
 
 def tiny_classifier(**settings):
     backbone = tiny_backbone(pool_size=7, dtype=settings.get("dtype"))
-    return ImageClassifier(backbone, 10, hidden_channels=32, **settings)
+    head = PointwiseConvolution(
+        32, activation="gelu", name="head", dtype=backbone.dtype_policy
+    )
+    return ImageClassifier(backbone, 10, head, **settings)
 
 
 def pictures():
@@ -50,4 +55,4 @@ def test_wrong_number_of_classes_is_refused(num_classes):
     with no_weights():
         backbone = tiny_backbone()
     with pytest.raises(ValueError, match="num_classes expects an integer from 2"):
-        ImageClassifier(backbone, num_classes)
+        ImageClassifier(backbone, num_classes, head=keras.layers.Identity())
