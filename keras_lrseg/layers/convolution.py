@@ -4,6 +4,8 @@ Keras's "same" pads an even input of a stride-2 convolution on the bottom and ri
 only, which shifts the grid against the published weights.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,6 +15,11 @@ def torch_uniform(fan_in: int):
     """PyTorch's default initialiser of a convolution: uniform, ±1/√fan_in."""
     limit = fan_in**-0.5
     return keras.initializers.RandomUniform(-limit, limit)
+
+
+def kaiming_normal():
+    """MMSegmentation's initialiser of a convolution: normal, deviation √(2/fan_out)."""
+    return keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal")
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -51,6 +58,51 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
+class PatchConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` over patches side by side: the stride is the kernel's size.
+
+    Rows and columns behind the last whole patch are left out, as PyTorch does it. A map
+    smaller than a patch is filled up with zeros to a single one.
+
+    Takes the arguments of `keras.layers.Conv2D` but `strides`, `padding` and
+    `data_format` (channels_last). The default initialiser is MMSegmentation's.
+
+    Input: (B, H, W, C). Output: (B, max(H // k, 1), max(W // k, 1), filters).
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        kwargs.setdefault("kernel_initializer", kaiming_normal())
+        kwargs.update(strides=kernel_size, padding="valid", data_format="channels_last")
+        super().__init__(filters, kernel_size, **kwargs)
+
+    def convolution_op(self, inputs, kernel):
+        inputs = self._at_least_one_patch(inputs)
+        if keras.config.backend() == "torch":
+            kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
+            return _torch_conv2d(inputs, kernel, None, self.strides, 0)
+        return super().convolution_op(inputs, kernel)
+
+    def _at_least_one_patch(self, x):
+        height, width = ops.shape(x)[1:3]
+        rows, columns = self.kernel_size
+        if isinstance(height, int) and isinstance(width, int):
+            missing = max(rows - height, 0), max(columns - width, 0)
+            if missing == (0, 0):
+                return x
+        else:
+            missing = ops.maximum(rows - height, 0), ops.maximum(columns - width, 0)
+        return ops.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, _ = input_shape
+        patches = (
+            None if n is None else max(n // patch, 1)
+            for n, patch in zip(size, self.kernel_size, strict=True)
+        )
+        return (batch, *patches, self.filters)
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
 class PointwiseConvolution(keras.layers.Dense):
     """1×1 convolution, computed as the matrix product that it is.
 
@@ -70,11 +122,11 @@ class PointwiseConvolution(keras.layers.Dense):
     def call(self, inputs, training=None):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        if keras.config.backend() == "torch":
+            return self.activation(_torch_pointwise(inputs, kernel, bias))
         # A plain matrix, so that TensorFlow fuses product, bias and activation.
         x = ops.reshape(inputs, (-1, kernel.shape[0]))
-        x = _linear(x, kernel, bias)
-        if self.activation is not None:
-            x = self.activation(x)
+        x = self.activation(_linear(x, kernel, bias))
         return ops.reshape(x, (-1, *ops.shape(inputs)[1:-1], self.units))
 
 
@@ -88,36 +140,44 @@ class DepthwiseConvolution(keras.layers.Layer):
     centre: no pass over the map.
 
     Args:
-        kernel_size: odd side of the kernel.
-        strides: 1, or the stride of both axes (then without `residual`).
-        residual: add the input to the output.
+        kernel_size: odd side of the kernel, or its odd (rows, columns).
+        strides: of both axes.
+        residual: add the input to the output, with strides every so many pixels of it.
         use_bias: add a bias to each channel.
+        kernel_initializer: None for PyTorch's default, uniform in ±1/√taps.
 
     Input: (B, H, W, C). Output: (B, ceil(H/strides), ceil(W/strides), C).
     """
 
     def __init__(
-        self, kernel_size=3, strides=1, residual=False, use_bias=True, **kwargs
+        self,
+        kernel_size=3,
+        strides=1,
+        residual=False,
+        use_bias=True,
+        kernel_initializer=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        if kernel_size % 2 == 0:
+        sides = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        if len(sides) != 2 or any(side % 2 == 0 for side in sides):
             raise ValueError(
-                "DepthwiseConvolution expects an odd kernel size. "
-                f"Received: kernel_size={kernel_size}"
+                "DepthwiseConvolution expects an odd kernel size, or two: (rows, "
+                f"columns). Received: kernel_size={kernel_size}"
             )
-        if residual and strides != 1:
-            raise ValueError(f"A residual needs strides=1. Received: strides={strides}")
-        self.kernel_size = kernel_size
+        self.kernel_size = tuple(sides)
         self.strides = strides
         self.residual = residual
         self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape):
-        size, channels = self.kernel_size, input_shape[-1]
+        channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(size, size, channels, 1),
-            initializer=torch_uniform(size * size),
+            shape=(*self.kernel_size, channels, 1),
+            initializer=self.kernel_initializer
+            or torch_uniform(math.prod(self.kernel_size)),
         )
         self.bias = None
         if self.use_bias:
@@ -133,8 +193,9 @@ class DepthwiseConvolution(keras.layers.Layer):
         return depthwise_convolution(x, kernel, bias, self.strides)
 
     def _centre(self):
-        centre = np.zeros((self.kernel_size, self.kernel_size, 1, 1), "float32")
-        centre[self.kernel_size // 2, self.kernel_size // 2] = 1
+        rows, columns = self.kernel_size
+        centre = np.zeros((rows, columns, 1, 1), "float32")
+        centre[rows // 2, columns // 2] = 1
         return centre
 
     def compute_output_shape(self, input_shape):
@@ -149,19 +210,22 @@ class DepthwiseConvolution(keras.layers.Layer):
             "strides": self.strides,
             "residual": self.residual,
             "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
 
 def depthwise_convolution(x, kernel, bias=None, strides=1):
-    """Depthwise convolution of x (B, H, W, C) with kernel (k, k, C, 1), padding k//2.
+    """Depthwise convolution of x (B, H, W, C) with kernel (k, l, C, 1).
+
+    Zeros pad it alike on every side: k//2 rows, l//2 columns.
 
     Args:
         bias: tensor (C,), or None.
     """
-    size = kernel.shape[0]
+    rows, columns = (n // 2 for n in kernel.shape[:2])
     if keras.config.backend() == "torch":
-        kernel = kernel.permute(2, 3, 0, 1)
-        return _torch_conv2d(x, kernel, bias, strides, size // 2, groups=x.shape[3])
+        kernel, padding = kernel.permute(2, 3, 0, 1), (rows, columns)
+        return _torch_conv2d(x, kernel, bias, strides, padding, groups=x.shape[3])
     if strides == 1 and _on_jax_cpu():
         from keras_lrseg.layers import jax_depthwise
 
@@ -169,8 +233,7 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
     elif strides == 1:
         y = ops.depthwise_conv(x, kernel, 1, "same", "channels_last")
     else:
-        pad = (size // 2, size // 2)
-        x = ops.pad(x, ((0, 0), pad, pad, (0, 0)))
+        x = ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         y = ops.depthwise_conv(x, kernel, strides, "valid", "channels_last")
     return y if bias is None else y + bias
 
@@ -187,12 +250,20 @@ def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
     return x.permute(0, 2, 3, 1)
 
 
-def _linear(x, kernel, bias):
-    if keras.config.backend() == "torch":
-        # One operator for product and bias, where `keras.ops` takes two passes.
-        import torch.nn.functional as F
+def _torch_pointwise(x, kernel, bias):
+    """One operator for product and bias, where `keras.ops` takes two passes.
 
-        return F.linear(x, kernel.T, bias)
+    On processors the convolution, which is oneDNN's: MKL's product took twice as long
+    on AMD's.
+    """
+    import torch.nn.functional as F
+
+    if x.ndim == 4 and x.device.type == "cpu":
+        return _torch_conv2d(x, kernel.T[:, :, None, None], bias, 1, 0)
+    return F.linear(x, kernel.T, bias)
+
+
+def _linear(x, kernel, bias):
     x = ops.matmul(x, kernel)
     if bias is None:
         return x

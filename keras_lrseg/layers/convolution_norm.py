@@ -21,6 +21,7 @@ class ConvolutionNorm(keras.layers.Layer):
         norm: "batch" (epsilon 1e-5), "group" (32 groups) or None.
         activation: name or function, for example "relu"; None for none.
         use_bias: of the convolution.
+        kernel_initializer: of the convolution; None for PyTorch's default.
 
     Input: (B, H, W, C). Output: (B, ceil(H/strides), ceil(W/strides), filters).
 
@@ -36,6 +37,7 @@ class ConvolutionNorm(keras.layers.Layer):
         norm="batch",
         activation=None,
         use_bias=False,
+        kernel_initializer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -49,8 +51,11 @@ class ConvolutionNorm(keras.layers.Layer):
         self.kind = norm
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         settings = {"use_bias": use_bias, "dtype": self.dtype_policy}
         settings["name"] = "convolution"
+        if kernel_initializer is not None:
+            settings["kernel_initializer"] = self.kernel_initializer
         if filters is None:
             self.convolution = DepthwiseConvolution(kernel_size, strides, **settings)
         elif kernel_size == 1 and strides == 1:
@@ -89,4 +94,5 @@ class ConvolutionNorm(keras.layers.Layer):
             "norm": self.kind,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -8,18 +8,18 @@ from keras_lrseg.layers import (
     PointwiseConvolution,
     SymmetricConv2D,
 )
-from tests.helpers import fill, loss_and_gradients, normal, refused, run
+from keras_lrseg.layers.convolution import kaiming_normal
+from tests.helpers import fill, loss_and_gradients, normal, numpy, refused, run
 
 SIZES = [(8, 12), (7, 5), (1, 2)]
 
 
 def convolve_by_loops(x, kernel, strides):
-    """Convolution with k//2 zeros on every side, kernel (k, k, C_in, C_out)."""
-    size = len(kernel)
-    pad = (size // 2, size // 2)
-    padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
+    """Convolution with k//2, m//2 zeros on the sides, kernel (k, m, C_in, C_out)."""
+    k, m = kernel.shape[:2]
+    padded = np.pad(x, ((0, 0), (k // 2, k // 2), (m // 2, m // 2), (0, 0)))
     rows, columns = (range(0, n, strides) for n in x.shape[1:3])
-    windows = [[padded[:, i : i + size, j : j + size] for j in columns] for i in rows]
+    windows = [[padded[:, i : i + k, j : j + m] for j in columns] for i in rows]
     return np.einsum("ijbklc,klco->bijo", windows, kernel)
 
 
@@ -46,7 +46,17 @@ def test_convolution_pads_alike_on_every_side(size, strides, kernel_size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("kernel_size", "strides", "residual"),
-    [(3, 1, False), (3, 1, True), (3, 2, False), (5, 1, True), (5, 2, False)],
+    [
+        (3, 1, False),
+        (3, 1, True),
+        (3, 2, False),
+        (5, 1, True),
+        (3, 2, True),
+        (5, 2, False),
+        ((1, 21), 1, False),
+        ((7, 1), 1, True),
+        ((3, 5), 2, False),
+    ],
 )
 def test_depthwise_convolution_equals_its_definition(
     size, kernel_size, strides, residual
@@ -57,7 +67,7 @@ def test_depthwise_convolution_equals_its_definition(
     kernel, bias = fill(layer).get_weights()
     expected = convolve_depthwise_by_loops(x, kernel, strides) + bias
     if residual:
-        expected += x
+        expected += x[:, ::strides, ::strides]
     np.testing.assert_allclose(run(layer, x), expected, atol=1e-4)
 
 
@@ -81,7 +91,15 @@ def test_depthwise_convolution_without_bias_has_a_kernel_only():
 
 @pytest.mark.parametrize(
     ("kernel_size", "strides", "residual"),
-    [(3, 1, False), (3, 1, True), (5, 1, False), (3, 2, False)],
+    [
+        (3, 1, False),
+        (3, 1, True),
+        (5, 1, False),
+        (3, 2, False),
+        ((1, 7), 1, False),
+        ((11, 1), 1, False),
+        ((3, 5), 2, False),
+    ],
 )
 def test_gradients_of_every_form_are_those_of_keras(kernel_size, strides, residual):
     def model(convolution):
@@ -90,7 +108,8 @@ def test_gradients_of_every_form_are_those_of_keras(kernel_size, strides, residu
         return fill(keras.Model(images, convolution(keras.layers.Dense(4)(images))))
 
     def keras_form(x):
-        y = keras.layers.ZeroPadding2D(kernel_size // 2)(x)
+        rows, columns = np.broadcast_to(kernel_size, 2).tolist()
+        y = keras.layers.ZeroPadding2D((rows // 2, columns // 2))(x)
         y = keras.layers.DepthwiseConv2D(kernel_size, strides)(y)
         return x + y if residual else y
 
@@ -122,12 +141,21 @@ def test_kernels_start_as_pytorchs_do():
         assert not bias.any()
 
 
+@pytest.mark.parametrize("kernel_size", [(3, 4), (2, 3), (3,), (3, 3, 3)])
+def test_sides_of_a_depthwise_kernel_are_two_odd_numbers(kernel_size):
+    with refused("odd kernel size", "(rows, columns)", kernel_size):
+        DepthwiseConvolution(kernel_size)
+
+
+def test_depthwise_kernels_start_as_they_are_told():
+    layer = DepthwiseConvolution((3, 5), kernel_initializer=kaiming_normal())
+    layer.build((None, 8, 8, 512))
+    assert layer.kernel.shape == (3, 5, 512, 1)
+    # The deviation of mmsegmentation's convolutions, √(2/15) for fifteen taps.
+    assert numpy(layer.kernel).std() == pytest.approx((2 / 15) ** 0.5, rel=0.05)
+
+
 @pytest.mark.parametrize("make", [DepthwiseConvolution, SymmetricConv2D])
 def test_even_kernel_is_refused(make):
     with refused("odd kernel size", "4"):
         make(kernel_size=4) if make is DepthwiseConvolution else make(8, 4)
-
-
-def test_residual_with_a_stride_is_refused():
-    with refused("strides=1", "strides=2"):
-        DepthwiseConvolution(3, strides=2, residual=True)

@@ -1,0 +1,35 @@
+"""MSCAN's block against the authors' numbers."""
+
+import pytest
+
+from keras_lrseg.checkpoints import segnext
+from keras_lrseg.checkpoints.convert import Names
+from keras_lrseg.layers import MSCABlock
+from tests.helpers import (
+    assert_offseg,
+    load_layer,
+    numpy,
+    offseg_inputs,
+    offseg_state,
+    run,
+)
+
+BLOCK = Names(*segnext.BACKBONE.rules, (r"^block1/0/", ""))
+
+
+def test_block_is_the_authors():
+    x = offseg_inputs("msca_block")["x"]
+    state = offseg_state("msca_block")
+    layer = load_layer(MSCABlock(name="stage1_block0"), x.shape, "", state, BLOCK)
+    assert_offseg(run(layer, x), "msca_block/out")
+
+
+def test_kernels_start_as_the_authors_do():
+    layer = MSCABlock()
+    layer.build((None, 8, 8, 256))
+    for weight in layer.trainable_weights:
+        if weight.name == "kernel":
+            taps = weight.shape[0] * weight.shape[1] if len(weight.shape) == 4 else 1
+            outputs = 1 if len(weight.shape) == 4 else weight.shape[1]
+            deviation = (2 / (taps * outputs)) ** 0.5
+            assert numpy(weight).std() == pytest.approx(deviation, rel=0.06)
