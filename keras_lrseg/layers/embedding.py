@@ -1,4 +1,4 @@
-"""Stem and overlapped patch embedding of LRFormer (TPAMI 2025, section 3.3)."""
+"""Convolutional stem of LRFormer, and overlapped patch embedding."""
 
 import keras
 
@@ -62,22 +62,39 @@ class ConvolutionalStem(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class OverlappedPatchEmbedding(keras.layers.Layer):
-    """3×3 convolution of stride 2, then layer normalization.
+    """Convolution with a stride, then layer normalization.
 
     Args:
         channels: output channels.
+        kernel_size: odd side of the kernel, larger than the stride.
+        strides: stride of both axes.
+        epsilon: of the layer normalization.
+        kernel_initializer: None for PyTorch's default.
 
-    Input: (B, H, W, C). Output: (B, ceil(H/2), ceil(W/2), channels).
+    Input: (B, H, W, C). Output: (B, ceil(H/strides), ceil(W/strides), channels).
     """
 
-    def __init__(self, channels, **kwargs):
+    def __init__(
+        self,
+        channels,
+        kernel_size=3,
+        strides=2,
+        epsilon=1e-6,
+        kernel_initializer=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.channels = channels
-        self.convolution = SymmetricConv2D(
-            channels, 3, 2, name="convolution", dtype=self.dtype_policy
-        )
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.epsilon = epsilon
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        settings = {"name": "convolution", "dtype": self.dtype_policy}
+        if self.kernel_initializer is not None:
+            settings["kernel_initializer"] = self.kernel_initializer
+        self.convolution = SymmetricConv2D(channels, kernel_size, strides, **settings)
         self.norm = keras.layers.LayerNormalization(
-            epsilon=1e-6, name="norm", dtype=self.dtype_policy
+            epsilon=epsilon, name="norm", dtype=self.dtype_policy
         )
 
     def build(self, input_shape):
@@ -91,4 +108,11 @@ class OverlappedPatchEmbedding(keras.layers.Layer):
         return self.convolution.compute_output_shape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "epsilon": self.epsilon,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

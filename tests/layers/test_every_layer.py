@@ -40,9 +40,6 @@ LAYERS = {
     ),
     "DropPath": partial(layers.DropPath, 0.5, seed=1),
     "EfficientSelfAttention": partial(layers.EfficientSelfAttention, 2, 4),
-    "EfficientSelfAttention without reduction": partial(
-        layers.EfficientSelfAttention, 4
-    ),
     "EfficientFormerBlock": partial(
         layers.EfficientFormerBlock, 2, resolution=8, strides=2, layer_scale=0.1
     ),
@@ -77,11 +74,11 @@ LAYERS = {
     "MixTransformerStage": partial(
         layers.MixTransformerStage,
         8,
-        depth=2,
+        depth=1,
         num_heads=2,
         reduction=2,
         expansion_ratio=2,
-        drop_path_rates=[0.0, 0.2],
+        drop_path_rates=[0.2],
     ),
     "MultiScaleConvolutionalAttention": layers.MultiScaleConvolutionalAttention,
     "NonNegativeFactorization": partial(layers.NonNegativeFactorization, 4, 3, 2),
