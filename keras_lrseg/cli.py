@@ -15,6 +15,8 @@ EXAMPLES = {
     "export": "keras-lrseg export runs/street/model.keras --to tflite --size 512 512 "
     "--out street.tflite",
     "profile": "keras-lrseg profile LRFormerS --size 512 512 --num-classes 150",
+    "mine": "keras-lrseg mine runs/street/model.keras --images val/images "
+    "--masks val/masks --out mined",
     "convert": "keras-lrseg convert LRFormerS lrformer_s_ade20k.pth lrformer_s.keras",
 }
 
@@ -155,6 +157,27 @@ def _profile(arguments):
     print(profile.to_json() if arguments.json else profile)
 
 
+def _mine(arguments):
+    from keras_lrseg import analysis, checkpoints, data
+
+    model = checkpoints.load_model(arguments.model)
+    dataset = data.SegmentationDataset.from_folders(
+        arguments.images, arguments.masks, arguments.classes or _classes(model)
+    )
+    folder = pathlib.Path(arguments.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    mined = analysis.mine_class_representations(
+        model, dataset, _progress, arguments.rcond
+    )
+    print(mined)
+    with data.atomic_path(folder / "mined.json") as temporary:
+        temporary.write_text(mined.to_json() + "\n")
+    analysis.similarity_matrices(mined, folder / "similarity.png")
+    analysis.similarity_maps(
+        model, dataset, folder / "maps.png", mined.examples(), rcond=arguments.rcond
+    )
+
+
 def _convert(arguments):
     from keras_lrseg import checkpoints, models, training
 
@@ -272,6 +295,20 @@ def _parser():
     _add_size(profile)
     profile.add_argument("--num-classes", type=_positive, default=150)
     profile.add_argument("--json", action="store_true", help="one JSON object")
+
+    mine = _verb(verbs, "mine", _mine, "the ideal class representations of each image")
+    mine.add_argument("model", metavar="MODEL.keras")
+    _add_data(mine)
+    mine.add_argument(
+        "--rcond",
+        type=float,
+        default=1e-5,
+        help="share of the features' largest singular value below which others count "
+        "as zero (default 1e-5)",
+    )
+    mine.add_argument(
+        "--out", required=True, metavar="DIR", help="for a table and two pictures"
+    )
 
     convert = _verb(verbs, "convert", _convert, "a published checkpoint as .keras")
     convert.add_argument("model", metavar="MODEL", help="for example LRFormerS")

@@ -40,7 +40,7 @@ from tests.helpers import (
 from tests.training.toys import COLOURS, toy_dataset, toy_folders, toy_segmenter
 
 ROOT = pathlib.Path(__file__).parents[1]
-VERBS = ("train", "evaluate", "predict", "export", "profile", "convert")
+VERBS = ("train", "evaluate", "predict", "export", "profile", "mine", "convert")
 TINY = {
     "channels": (24, 48, 96, 128),
     "depths": (1, 1, 2, 1),
@@ -229,6 +229,19 @@ def test_profile_takes_a_models_name_and_its_number_of_classes():
     assert four["params"] - three["params"] == 64 + 1
 
 
+def test_mine_prints_a_table_and_writes_it_with_two_pictures(toy, run, scores):
+    out = toy / "mined"
+    printed = succeed(f"mine {run}/model.keras {data_of(toy, 'val')} --out {out}")
+    assert files_in(out) == ["maps.png", "mined.json", "similarity.png"]
+    mined = json.loads((out / "mined.json").read_text())
+    assert mined["own"] == scores
+    assert mined["mined"]["miou"] >= scores["miou"]
+    assert list(mined["classes"]) == ["red", "green", "blue"]
+    assert f"mined: mIoU {mined['mined']['miou']:.4f}" in printed
+    sizes = [Image.open(out / name).size for name in ("similarity.png", "maps.png")]
+    assert sizes == [(3 * 160 + 12, 186), (4 * 224 + 18, 3 * (20 + 183 + 6))]
+
+
 def test_convert_keeps_every_weight_of_a_published_checkpoint(tmp_path):
     state = torch_state("lrformer_tiny_test")
     save_torch(tmp_path / "t.pth", state)
@@ -317,6 +330,7 @@ def bad(tmp_path_factory):
     spoil("sizes", lambda _, mask: save(np.zeros((72, 87), "uint8"), mask))
     spoil("rgb", lambda _, mask: save(np.zeros((72, 88, 3), "uint8"), mask))
     spoil("truncated", lambda image, _: cut(image))
+    spoil("ignored", lambda _, mask: ignore_all(mask.parent))
     spoil("no_classes", lambda image, _: None)
     (folder / "no_classes" / "classes.txt").unlink()
 
@@ -326,7 +340,8 @@ def bad(tmp_path_factory):
     cut(folder / "cut.keras")
     (folder / "text.keras").write_text("no model")
     toy_segmenter(4).save(folder / "four.keras")
-    filled(ImageClassifier, backbone=tiny_backbone(), num_classes=3).save(
+    head = keras.layers.Conv2D(8, 1)
+    filled(ImageClassifier, backbone=tiny_backbone(), num_classes=3, head=head).save(
         folder / "classifier.keras"
     )
     state = torch_state("lrformer_tiny_test")
@@ -341,6 +356,11 @@ def bad(tmp_path_factory):
     (folder / "twin").mkdir()
     save(np.zeros((40, 40, 3), "uint8"), folder / "twin" / "1.png")
     return folder
+
+
+def ignore_all(masks):
+    for path in masks.iterdir():
+        Image.fromarray(np.full((72, 88), 255, "uint8")).save(path)
 
 
 def cut(path):
@@ -469,6 +489,26 @@ EXPECTED = {
     "profile: unknown model": ("profile LRFormerZ --size 64 64", "'LRFormerZ'"),
     "profile: size": ("profile LRFormerT --size 16 64 --json", "16 32"),
     "profile: no model": ("profile {bad}/text.keras --size 64 64", "text.keras"),
+    "mine: no labelled pixel": (
+        f"mine {{bad}}/good.keras {of('ignored')} --out {{out}}",
+        "no labelled pixel 255",
+    ),
+    "mine: other classes": (
+        f"mine {{bad}}/four.keras {TOY} --out {{out}}",
+        "4 3 red",
+    ),
+    "mine: classifier": (
+        f"mine {{bad}}/classifier.keras {TOY} --out {{out}}",
+        "SemanticSegmenter ImageClassifier",
+    ),
+    "mine: rcond": (
+        f"mine {{bad}}/good.keras {TOY} --rcond 1.5 --out {{out}}",
+        "rcond 1.5",
+    ),
+    "mine: under a file": (
+        f"mine {{bad}}/good.keras {TOY} --out {{bad}}/file/mined",
+        "bad0/file",
+    ),
     "convert: truncated": (
         "convert LRFormerT {bad}/cut.pth {out}/t.keras",
         "cut.pth",

@@ -7,9 +7,9 @@ equation (2) takes the solution of M = W*·Eᵀ by the Moore-Penrose pseudo-inve
 
     W* = M · (Eᵀ)⁺
 
-How well argmax(W*·Eᵀ) labels the image says what a better classifier could get out of
-these features; how little the W* of different images resemble each other says what one
-W for all images misses.
+How well argmax(W*·Eᵀ) labels the image says, optimistically since W* has seen the
+labels, what these features hold; how little the W* of different images resemble each
+other says what one W for all images misses.
 
 The equation leaves open, and this is what we do:
 
@@ -21,7 +21,7 @@ The equation leaves open, and this is what we do:
   takes part in no similarity.
 - No constant feature is appended: like the equation's, our W* has no bias.
 - Singular values of E below 1e-5 of the largest one count as zero: the features are
-  float32, and what lies below is rounding.
+  float32, and what lies below is rounding. The similarities depend on this choice.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ from keras_lrseg.data import IGNORE_LABEL, check_labels
 from keras_lrseg.evaluation import Scores, check_classes, confusion_matrix, labels_of
 from keras_lrseg.models import SemanticSegmenter
 
+RCOND = 1e-5  # about the rounding of float32 features
 EXAMPLES = 10  # images a class in Figure 3
 
 
@@ -117,7 +118,7 @@ class MinedRepresentations:
 
 
 def mine_class_representations(
-    model, dataset, progress: Callable | None = None, rcond: float = 1e-5
+    model, dataset, progress: Callable | None = None, rcond: float = RCOND
 ) -> MinedRepresentations:
     """Mine the ideal class representations of each image, and compare.
 
@@ -163,7 +164,7 @@ def mine_class_representations(
 
 
 def ideal_representations(
-    features: np.ndarray, mask: np.ndarray, num_classes: int, rcond: float = 1e-5
+    features: np.ndarray, mask: np.ndarray, num_classes: int, rcond: float = RCOND
 ) -> np.ndarray:
     """Return W* of one image: the least-squares solution of M = W*·Eᵀ of least norm.
 
@@ -172,16 +173,21 @@ def ideal_representations(
             lies in.
         mask: labels (H, W), 0..K-1, or 255 for pixels that do not count.
         num_classes: K.
-        rcond: singular values of E below this share of the largest count as zero.
+        rcond: singular values of E below this share of the largest count as zero;
+            0..1. The larger it is, the smaller and the more alike the results, and the
+            further from the labels.
 
     Returns:
         float64 (K, C); zeros for a class without a pixel.
 
     Raises:
-        ValueError: if a label is not below K or the features are not finite.
+        ValueError: if a label is not below K, the features are not finite, or `rcond`
+            is out of its range.
 
     Reference: OffSeg, section 3.2, equation (2).
     """
+    if not 0 <= rcond < 1:
+        raise ValueError(f"rcond expects a number from 0 to below 1. Received: {rcond}")
     check_labels(mask, num_classes, "mask")
     counts = _label_counts(mask, features.shape[:2], num_classes)  # (h, w, K)
     channels = features.shape[-1]

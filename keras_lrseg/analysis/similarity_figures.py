@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lrseg.analysis.class_representations import (
+    RCOND,
     MinedRepresentations,
     features_and_output,
     ideal_representations,
@@ -48,6 +49,7 @@ def similarity_maps(
     path: str | pathlib.Path,
     rows: Sequence[tuple[int, int]],
     width: int = 224,
+    rcond: float = RCOND,
 ) -> None:
     """Write where the pixel features resemble a class's representations.
 
@@ -64,6 +66,7 @@ def similarity_maps(
         path: of the picture; the suffix chooses the format.
         rows: (index of an image, train id of a class) from top to bottom.
         width: of each of the pictures, in pixels.
+        rcond: as of `ideal_representations`.
     """
     predict = features_and_output(model)
     own = own_representations(model)
@@ -71,7 +74,7 @@ def similarity_maps(
     for index, label in rows:
         image, mask = dataset[index]
         features, _ = predict(image)
-        ideal = ideal_representations(features, mask, len(dataset.classes))
+        ideal = ideal_representations(features, mask, len(dataset.classes), rcond)
         truth = _colours(np.where(mask == label, 1.0, -1.0))
         truth[mask == IGNORE_LABEL] = 0
         cells = {f"image {index}": image, f"truth: {dataset.classes[label]}": truth}

@@ -91,6 +91,16 @@ def test_features_that_depend_on_each_other_get_the_smallest_solution():
     np.testing.assert_allclose(both, np.tile(ideal / 2, 2), atol=1e-5)
 
 
+def test_weak_directions_are_left_out_below_rcond():
+    features, mask = normal(1, (8, 10, 4)), image_of_labels()
+    features[..., 3] *= 1e-3
+    ideal = ideal_representations(features, mask, 4, rcond=1e-1)
+    strong = ideal_representations(features[..., :3], mask, 4)
+    np.testing.assert_allclose(ideal[:, :3], strong, atol=1e-2)
+    assert abs(ideal[:, 3]).max() < 1e-2
+    assert abs(ideal_representations(features, mask, 4)[:, 3]).max() > 1
+
+
 def test_features_that_are_all_zero_have_no_representations():
     assert (
         ideal_representations(np.zeros((8, 10, 3)), image_of_labels(), 4) == 0
@@ -101,6 +111,9 @@ def test_wrong_labels_and_features_are_refused():
     features, mask = normal(1, (8, 10, 3)), image_of_labels()
     with refused("0..2", "got 3"):
         ideal_representations(features, mask, 3)
+    for rcond in (-0.1, 1.0):
+        with refused("rcond", rcond):
+            ideal_representations(features, mask, 4, rcond)
     features[2, 3, 1] = np.nan
     with refused("not finite"):
         ideal_representations(features, mask, 4)
