@@ -28,7 +28,11 @@ from keras_lrseg.layers.mix_transformer import (
     MixTransformerStage,
 )
 from keras_lrseg.layers.mscan import MSCABlock, MultiScaleConvolutionalAttention
-from keras_lrseg.layers.normalization import GroupNormalization, batch_norm
+from keras_lrseg.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    batch_norm,
+)
 from keras_lrseg.layers.offset_learning import MaskOffsetLearning, OffsetLearning
 from keras_lrseg.layers.regularization import DropPath, LayerScale
 from keras_lrseg.layers.resampling import (
@@ -40,6 +44,7 @@ from keras_lrseg.layers.similarity_resampler import SimilarityGuidedResampler
 
 __all__ = [
     "AttentionDownsampling",
+    "BatchNormalization",
     "ConvolutionNorm",
     "ConvolutionalFeedForward",
     "ConvolutionalStem",

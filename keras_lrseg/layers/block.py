@@ -106,7 +106,9 @@ class LRFormerBlock(keras.layers.Layer):
             y = branch(self._normalize(i, x, training))
             if self.scales:
                 y = self.scales[i](y)
-            x = x + self.drop_path(y, training=training)
+            if training:
+                y = self.drop_path(y, training=True)
+            x = x + y
         return x
 
     def _normalize(self, i, x, training):

@@ -6,9 +6,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization`, over the channels alone, quick in PyTorch.
+    """`keras.layers.BatchNormalization` of the last axis, quick in PyTorch's inference.
 
-    In inference it is one pass there, where `keras.ops` takes three.
+    One pass there, where `keras.ops` takes three. Takes the same arguments but `axis`;
+    masks are not looked at.
 
     Input and output: (B, H, W, C).
     """

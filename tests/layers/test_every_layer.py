@@ -18,6 +18,7 @@ LAYERS = {
         key_channels=4,
         value_channels=6,
     ),
+    "BatchNormalization": layers.batch_norm,
     "ConvolutionNorm": partial(layers.ConvolutionNorm, 6, activation=layers.gelu),
     "ConvolutionNorm with groups": partial(
         layers.ConvolutionNorm, 64, 3, 2, norm="group", use_bias=True
