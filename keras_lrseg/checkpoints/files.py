@@ -1,11 +1,24 @@
 """Reading weight files, never running code that they hold."""
 
 import pathlib
+import re
 
 import numpy as np
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 SUFFIXES = (".keras", ".weights.h5", *TORCH_SUFFIXES, ".safetensors")
+
+# What mmengine's training checkpoints hold beside tensors: curves of the training.
+LEFT_OUT = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "builtins.getattr",  # how a pickle names the methods that a HistoryBuffer lists
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",  # since NumPy 2
+    "numpy._core.multiarray.scalar",
+)
 
 
 def resolve(path) -> pathlib.Path:
@@ -52,7 +65,8 @@ def read_state_dict(path) -> dict[str, np.ndarray]:
     """Read a PyTorch checkpoint as `{key: array}`.
 
     `.safetensors`, or a pickle that `torch.load(weights_only=True)` accepts. A
-    training checkpoint's "state_dict" (or "model") is unwrapped.
+    training checkpoint's "state_dict" (or "model") is unwrapped, and the objects that
+    mmengine writes beside it (`LEFT_OUT`) are left out.
 
     Raises:
         ValueError: if the file is truncated, holds more than tensors and plain values,
@@ -102,13 +116,16 @@ def _read_torch(path):
     import pickle
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_LeftOut, x) for x in LEFT_OUT]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ValueError(
-            f"{path} is damaged, or holds objects that could run code, and is refused "
-            f"({_first_line(error)}). Expected tensors and plain values only. If you "
-            "trust it, keep its weights alone: torch.save({'state_dict': torch.load("
-            "FILE, weights_only=False)['state_dict']}, NEW_FILE)"
+            f"{path} is damaged, or holds objects that could run code"
+            f"{f' ({found[1]})' if found else ''}, and is refused. Expected tensors "
+            "and plain values only. If you trust it, keep its weights alone: "
+            "torch.save({'state_dict': torch.load(FILE, weights_only=False)"
+            "['state_dict']}, NEW_FILE)"
         ) from None
     except Exception as error:  # A cut file fails in as many ways as it has places.
         raise ValueError(
@@ -120,6 +137,16 @@ def _read_torch(path):
             f"{path} expects a dict of tensors. Received: {type(state).__name__}"
         )
     return state
+
+
+class _LeftOut:
+    """Stands for every name of `LEFT_OUT`: takes what the file says, does nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state):
+        pass
 
 
 def _first_line(error):

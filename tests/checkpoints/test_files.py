@@ -1,5 +1,7 @@
+import contextlib
 import sys
-from types import SimpleNamespace
+import zipfile
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +111,104 @@ def test_checkpoint_cut_anywhere_is_refused_in_one_line(tmp_path, new):
         path.write_bytes(content[: len(content) * share // 100])
         with refused(path):
             read_state_dict(path)
+
+
+class HistoryBuffer:
+    """What mmengine's class of this name pickles."""
+
+    def __init__(self, values):
+        self._log_history = np.array(values)
+        self._statistics_methods = {"mean": HistoryBuffer.mean}
+
+    def mean(self):
+        return self._log_history.mean()
+
+
+class Stranger:
+    pass
+
+
+@contextlib.contextmanager
+def mmengine(monkeypatch, *classes):
+    """Let classes seem to be defined where mmengine defines its own."""
+    name = "mmengine.logging.history_buffer"
+    with monkeypatch.context() as patch:
+        for i in (1, 2, 3):
+            package = ".".join(name.split(".")[:i])
+            patch.setitem(sys.modules, package, ModuleType(package))
+        for item in classes:
+            patch.setattr(item, "__module__", name)
+            patch.setattr(sys.modules[name], item.__name__, item, raising=False)
+        yield
+
+
+def save_run(path, curve, **more):
+    """Write what mmengine's runner writes."""
+    torch = pytest.importorskip("torch")
+    content = {
+        "meta": {"epoch": 3, "dataset_meta": {"classes": ("a", "b")}, **more},
+        "state_dict": {"backbone.norm.bias": torch.arange(3.0)},
+        "message_hub": {"log_scalars": {"train/loss": curve}, "runtime_info": {}},
+    }
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("numpy1", [False, True], ids=["numpy 2", "numpy 1"])
+def test_curves_beside_the_weights_of_a_training_are_left_out(
+    numpy1, tmp_path, monkeypatch
+):
+    path = tmp_path / "iter_80000.pth"
+    with mmengine(monkeypatch, HistoryBuffer):
+        save_run(path, HistoryBuffer([0.5, 0.25]), miou=np.float64(0.5))
+    content = path.read_bytes()
+    for word in (b"HistoryBuffer", b"getattr", b"numpy._core.multiarray"):
+        assert word in content
+    if numpy1:
+        rename(path, b"numpy._core.", b"numpy.core.")
+    state = read_state_dict(path)
+    assert state.keys() == {"backbone.norm.bias"}
+    np.testing.assert_array_equal(state["backbone.norm.bias"], [0, 1, 2])
+
+
+def rename(path, old, new):
+    """Replace a name in the pickle of a checkpoint."""
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in content.items():
+            is_pickle = name.endswith("data.pkl")
+            file.writestr(name, data.replace(old, new) if is_pickle else data)
+
+
+def test_other_classes_of_the_same_module_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "model.pth"
+    with mmengine(monkeypatch, Stranger):
+        save_run(path, Stranger())
+    with refused(path, "mmengine.logging.history_buffer.Stranger"):
+        read_state_dict(path)
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+    def __call__(self):
+        """Pickle asks for a callable, though it calls none."""
+
+
+def test_what_getattr_would_find_cannot_be_called(tmp_path):
+    """The name is let through, as a class lists its methods by it, the function not."""
+    path, found = tmp_path / "model.pth", Call(getattr, "name", "upper")
+    save_run(path, found)
+    assert read_state_dict(path).keys() == {"backbone.norm.bias"}
+    save_run(path, Call(found))
+    with refused(path, "could run code"):
+        read_state_dict(path)
 
 
 @pytest.mark.parametrize(

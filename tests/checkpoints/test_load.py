@@ -364,7 +364,7 @@ def test_pickle_that_would_run_code_is_refused_and_does_not(target, tmp_path, fo
     made, path = tmp_path / "made", tmp_path / "model.pth"
     content = {"state_dict": {"weight": torch.ones(3)}, "meta": Malice(made)}
     torch.save(content, path, _use_new_zipfile_serialization=format_ == "zip")
-    with refused(path, "could run code", model=target):
+    with refused(path, "could run code", "open", model=target):
         load_weights(target, path)
     assert not made.exists()
     torch.load(path, weights_only=False)
