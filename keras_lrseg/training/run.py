@@ -1,5 +1,6 @@
 """A training run in a folder: log, checkpoints, scores, model; it can be resumed."""
 
+import csv
 import json
 import math
 import pathlib
@@ -65,8 +66,10 @@ def train(
     _check_classes(model, dataset)
     if warmup_steps is None:
         warmup_steps = min(1500, steps // 10)
+    classifier = getattr(model, "classifier", None)  # any Keras model can be trained
     settings = {
         "model": model.name,
+        "classifier": None if classifier is None else type(classifier).__name__,
         "classes": list(dataset.classes),
         "images": len(dataset),
         "crop": list(crop),
@@ -98,7 +101,8 @@ def train(
     if validation is not None:
         callbacks.append(Validation(validation))
     callbacks += [
-        keras.callbacks.CSVLogger(out / "log.csv", append=resume),
+        Log(out / "log.csv", append=resume),
+        StopAfter(steps - start),
         Checkpoint(out / "checkpoints", epoch_steps, steps),
     ]
     stream = training_pipeline(dataset, crop, batch_size, seed=seed, start_step=start)
@@ -107,7 +111,7 @@ def train(
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
     if start < steps:
         history = model.fit(
-            stream.take(steps - start),
+            stream,
             initial_epoch=start // epoch_steps,
             epochs=math.ceil(steps / epoch_steps),
             steps_per_epoch=min(epoch_steps, steps),
@@ -141,6 +145,45 @@ class Validation(keras.callbacks.Callback):
         print(f"\nEpoch {epoch + 1}: validation mIoU {scores.miou:.4f}", flush=True)
         if logs is not None:
             logs["val_miou"] = scores.miou
+
+
+class Log(keras.callbacks.Callback):
+    """Write the figures of every epoch to a CSV file.
+
+    Keras's `CSVLogger` invents validation columns where no validation is.
+    """
+
+    def __init__(self, path, append):
+        super().__init__()
+        self.path = path
+        self.append = append
+
+    def on_train_begin(self, logs=None):
+        if not self.append:
+            self.path.unlink(missing_ok=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch, **(logs or {})}
+        with open(self.path, "a+", newline="") as file:
+            file.seek(0)
+            columns = next(csv.reader(file), None)
+            writer = csv.DictWriter(file, columns or list(row), extrasaction="ignore")
+            if columns is None:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class StopAfter(keras.callbacks.Callback):
+    """End the training after so many batches, in the middle of an epoch too."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            self.model.stop_training = True
 
 
 def _check_classes(model, dataset):
