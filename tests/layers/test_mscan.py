@@ -3,7 +3,6 @@
 import pytest
 
 from keras_lrseg.checkpoints import segnext
-from keras_lrseg.checkpoints.convert import Names
 from keras_lrseg.layers import MSCABlock
 from tests.helpers import (
     assert_offseg,
@@ -14,13 +13,11 @@ from tests.helpers import (
     run,
 )
 
-BLOCK = Names(*segnext.BACKBONE.rules, (r"^block1/0/", ""))
-
 
 def test_block_is_the_authors():
     x = offseg_inputs("msca_block")["x"]
     state = offseg_state("msca_block")
-    layer = load_layer(MSCABlock(name="stage1_block0"), x.shape, "", state, BLOCK)
+    layer = load_layer(MSCABlock(), x.shape, "", state, segnext.BACKBONE)
     assert_offseg(run(layer, x), "msca_block/out")
 
 
