@@ -22,16 +22,21 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
+# The libraries that models are plugged together with in tests/neighbours.
+$(VENV)/neighbours: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[neighbours]'
+	touch $@
+
 demo: install
 	$(BIN)/python recipes/demo.py --out demo-output
 
-test: install lint
+test: $(VENV)/neighbours lint
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m 'not slow'; \
 	done
 
-test-slow: install
+test-slow: $(VENV)/neighbours
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m slow; \

@@ -79,6 +79,7 @@ def _train(arguments):
         backbone_weights=arguments.backbone_weights,
         reset_head=arguments.reset_head,
         dtype=arguments.precision,
+        **_classifier(arguments),
     )
     pretrained = arguments.weights or arguments.backbone_weights
     path = training.train(
@@ -149,10 +150,15 @@ def _export(arguments):
 def _profile(arguments):
     from keras_lrseg import analysis, checkpoints, models
 
-    if arguments.model.endswith(".keras"):
-        model = checkpoints.load_model(arguments.model)
+    settings = _classifier(arguments)
+    if not arguments.model.endswith(".keras"):
+        model = models.make(
+            arguments.model, num_classes=arguments.num_classes, **settings
+        )
+    elif settings:
+        raise ValueError("--classifier goes with a model's name, not with a file.")
     else:
-        model = models.make(arguments.model, num_classes=arguments.num_classes)
+        model = checkpoints.load_model(arguments.model)
     profile = analysis.profile(model, tuple(arguments.size))
     print(profile.to_json() if arguments.json else profile)
 
@@ -192,6 +198,11 @@ def _convert(arguments):
     )
     training.save_model(model, arguments.out)
     print(f"{arguments.out}: {arguments.model} with {classes} classes")
+
+
+def _classifier(arguments):
+    """What --classifier sets: nothing when it is not given, the model's own default."""
+    return {"classifier": arguments.classifier} if arguments.classifier else {}
 
 
 def _classes(model):
@@ -234,6 +245,7 @@ def _parser():
         "checkpoint."
     )
     train.add_argument("--model", required=True, help="for example LRFormerT")
+    _add_classifier(train)
     _add_data(train)
     train.add_argument("--val-images", metavar="DIR", help="images to score on")
     train.add_argument("--val-masks", metavar="DIR", help="their masks")
@@ -294,6 +306,7 @@ def _parser():
     profile.add_argument("model", metavar="MODEL", help="a name, or a .keras file")
     _add_size(profile)
     profile.add_argument("--num-classes", type=_positive, default=150)
+    _add_classifier(profile)
     profile.add_argument("--json", action="store_true", help="one JSON object")
 
     mine = _verb(verbs, "mine", _mine, "the ideal class representations of each image")
@@ -342,6 +355,14 @@ def _add_data(verb):
     )
     verb.add_argument(
         "--classes", metavar="FILE", help='a name a line, optionally "name #rrggbb"'
+    )
+
+
+def _add_classifier(verb):
+    verb.add_argument(
+        "--classifier",
+        choices=("pixel", "offset"),
+        help="1×1 convolution or Offset Learning (default: the model's own)",
     )
 
 

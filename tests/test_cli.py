@@ -29,6 +29,8 @@ from keras_lrseg.checkpoints import load_model
 from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import Scores, confusion_matrix
 from keras_lrseg.export import run_tflite
+from keras_lrseg.layers import OffsetLearning
+from keras_lrseg.models.classifiers import make_classifier
 from keras_lrseg.models.lrformer import DECODER_CHANNELS
 from tests.helpers import (
     fill,
@@ -49,8 +51,9 @@ TINY = {
 }
 
 
-def make_toy(num_classes, **_):
-    return toy_segmenter(num_classes)
+def make_toy(num_classes, classifier=None, **_):
+    head = classifier and make_classifier(classifier, num_classes)
+    return toy_segmenter(num_classes, head)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -229,6 +232,31 @@ def test_profile_takes_a_models_name_and_its_number_of_classes():
     assert four["params"] - three["params"] == 64 + 1
 
 
+def test_classifier_is_the_models_own_unless_one_is_given(monkeypatch):
+    given = []
+
+    def make(num_classes, **settings):
+        given.append(settings)
+        return toy_segmenter(num_classes)
+
+    monkeypatch.setitem(models.SEGMENTERS, "Own", make)
+    for option in ("", "--classifier pixel", "--classifier offset"):
+        succeed(f"profile Own --size 64 64 {option}")
+    assert given == [{}, {"classifier": "pixel"}, {"classifier": "offset"}]
+
+
+def test_train_takes_a_classifier_and_resumes_with_the_same_one_only(toy, tmp_path):
+    out = tmp_path / "run"
+    command = f"train --model Toy {data_of(toy, 'train')} --crop 64 64 --batch 2 "
+    command += f"--steps 2 --epoch-steps 2 --out {out}"
+    succeed(f"{command} --classifier offset")
+    assert isinstance(load_model(out / "model.keras").classifier, OffsetLearning)
+    for other in ("--classifier pixel", ""):
+        status, _, err = call(f"{command} --resume {other}")
+        assert (status, "other settings: classifier (was 'OffsetL" in err) == (2, True)
+    assert "step 2 of 2" in succeed(f"{command} --resume --classifier offset")
+
+
 def test_mine_prints_a_table_and_writes_it_with_two_pictures(toy, run, scores):
     out = toy / "mined"
     printed = succeed(f"mine {run}/model.keras {data_of(toy, 'val')} --out {out}")
@@ -299,7 +327,14 @@ def test_help_lists_every_verb():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "paint", "profile LRFormerT --size 0 64", "export m --size 64"]
+    "command",
+    [
+        "",
+        "paint",
+        "profile LRFormerT --size 0 64",
+        "profile LRFormerT --size 64 64 --classifier mask",
+        "export m --size 64",
+    ],
 )
 def test_command_that_is_not_understood_has_status_2(command):
     status, _, err = call(command)
@@ -487,6 +522,14 @@ EXPECTED = {
         "segmenters ImageClassifier",
     ),
     "profile: unknown model": ("profile LRFormerZ --size 64 64", "'LRFormerZ'"),
+    "profile: classifier of a classifier": (
+        "profile LRFormerTClassifier --size 64 64 --classifier offset",
+        "LRFormerTClassifier 'classifier'",
+    ),
+    "profile: classifier of a file": (
+        "profile {bad}/good.keras --size 64 64 --classifier offset",
+        "--classifier",
+    ),
     "profile: size": ("profile LRFormerT --size 16 64 --json", "16 32"),
     "profile: no model": ("profile {bad}/text.keras --size 64 64", "text.keras"),
     "mine: no labelled pixel": (

@@ -71,11 +71,12 @@ class LRFormerBackbone(keras.Model):
 
     Output: dict "P2", "P3", "P4", "P5" of features (B, ceil(H/s), ceil(W/s), C) with
     strides s = 4, 8, 16, 32. `pyramid_outputs` holds them as symbolic tensors, the
-    contract of KerasHub's `FeaturePyramidBackbone`.
+    contract of KerasHub's `FeaturePyramidBackbone`; `pyramid_level_inputs` names the
+    layers that make them, as KerasCV asks.
 
     Example:
 
-    >>> backbone = LRFormerBackbone(**backbone_variant("T"))
+    >>> backbone = LRFormerBackbone(**VARIANTS["T"])
     >>> backbone(keras.ops.zeros((1, 480, 640, 3)))["P5"].shape
     (1, 15, 20, 384)
     """
@@ -135,6 +136,7 @@ class LRFormerBackbone(keras.Model):
         # === Config ===
         self.dtype_policy = dtype
         self.pyramid_outputs = pyramid
+        self.pyramid_level_inputs = {f"P{i + 2}": stages[i].name for i in range(4)}
         self.settings = {
             "channels": tuple(channels),
             "depths": tuple(depths),

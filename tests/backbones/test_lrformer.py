@@ -44,6 +44,15 @@ def test_drop_path_rises_linearly_over_all_blocks(variant, rate):
     np.testing.assert_allclose(np.diff(rates), rate / (len(rates) - 1))
 
 
+def test_layers_named_for_keras_cv_make_the_pyramid():
+    with no_weights():
+        backbone = tiny_backbone()
+    layers = backbone.pyramid_level_inputs.items()
+    made = {level: backbone.get_layer(name).output for level, name in layers}
+    assert made.keys() == backbone.pyramid_outputs.keys()
+    assert all(made[level] is x for level, x in backbone.pyramid_outputs.items())
+
+
 def test_only_the_last_two_stages_have_layer_scale():
     with no_weights():
         backbone = tiny_backbone()

@@ -1,6 +1,7 @@
 import keras
 import pytest
 
+from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.classifiers import make_classifier
 from tests.helpers import refused
 
@@ -11,6 +12,16 @@ def test_pixel_classifier_starts_near_zero():
     kernel, bias = classifier.get_weights()
     assert kernel.std() == pytest.approx(0.01, rel=0.05)
     assert bias.tolist() == [0] * 50
+
+
+def test_offset_classifier_learns_offsets_of_classes_and_features():
+    classifier = make_classifier("offset", 50, dtype="mixed_bfloat16")
+    assert isinstance(classifier, OffsetLearning)
+    assert classifier.dtype_policy.name == "mixed_bfloat16"
+    classifier.build((None, None, None, 64))
+    assert classifier.name == "classifier"
+    shapes = [weight.shape for weight in classifier.weights]
+    assert shapes == [(50, 64), (64, 64), (64, 64), (50,), (50,)]
 
 
 def test_layer_of_your_own_is_taken_as_it_is():
@@ -24,6 +35,6 @@ def test_num_classes_must_be_an_integer_from_2_to_255(num_classes):
         make_classifier("pixel", num_classes)
 
 
-def test_unknown_name_is_refused_with_the_valid_one():
-    with refused('"pixel"', "'pixels'"):
+def test_unknown_name_is_refused_with_the_valid_ones():
+    with refused('"pixel"', '"offset"', "'pixels'"):
         make_classifier("pixels", 5)

@@ -8,7 +8,17 @@ import pytest
 
 import keras_lrseg
 from keras_lrseg import LRFormerT, LRFormerTClassifier, models
-from tests.helpers import no_weights, refused
+from keras_lrseg.backbones.lrformer import VARIANTS
+from keras_lrseg.layers import OffsetLearning
+from keras_lrseg.models.lrformer import DECODER_CHANNELS
+from tests.helpers import (
+    TINY,
+    check_trains_and_saves,
+    fill,
+    no_random_start,
+    no_weights,
+    refused,
+)
 
 # Trainable weights in millions: the authors' segmenters with 150 classes, and the
 # classifiers of the paper's Table 6.
@@ -150,9 +160,19 @@ def test_segmenter_needs_a_number_of_classes():
         LRFormerT()
 
 
-def test_unknown_classifier_is_refused_with_the_valid_one():
-    with refused('"pixel"', "'offset'"), no_weights():
-        LRFormerT(5, classifier="offset")
+def test_offset_learning_classifies(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "T", TINY)
+    monkeypatch.setitem(DECODER_CHANNELS, "T", 8)
+    with no_random_start():
+        model = LRFormerT(5, classifier="offset", dropout_rate=0.2)
+    assert isinstance(model.classifier, OffsetLearning)
+    assert model.dropout_rate == 0.2
+    check_trains_and_saves(fill(model), 40, 56)
+
+
+def test_unknown_classifier_is_refused_with_the_valid_ones():
+    with refused('"pixel"', '"offset"', "'mask'"), no_weights():
+        LRFormerT(5, classifier="mask")
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 4), (64, 3), (20, 64, 3)])

@@ -33,7 +33,7 @@ def toy_folders(folder, **settings):
     return folder
 
 
-def toy_segmenter(num_classes=3, **settings):
+def toy_segmenter(num_classes=3, classifier=None, **settings):
     """A segmenter with batch norm, dropout and stride 4, of three convolutions."""
     images = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 3, 4, padding="same", activation="relu")(images)
@@ -43,7 +43,7 @@ def toy_segmenter(num_classes=3, **settings):
     features = keras.Input((None, None, 8), name="P3")
     x = keras.layers.Conv2D(8, 1, activation="relu")(features)
     decoder = keras.Model({"P3": features}, x, name="decoder")
-    classifier = keras.layers.Conv2D(num_classes, 1, name="classifier")
+    classifier = classifier or keras.layers.Conv2D(num_classes, 1, name="classifier")
     return SemanticSegmenter(
         backbone, decoder, classifier, **{"dropout_rate": 0.2, **settings}
     )
