@@ -63,7 +63,8 @@ class SegFormerDecoder(keras.layers.Layer):
         for i, level in enumerate(self.levels):
             x = self.convolutions[i](pyramid[level], training=training)
             parts.append(resize_bilinear(self.fusions[i](x), size))
-        x = ops.relu(self.norm(sum(parts), training=training))
+        p2, p3, p4, p5 = parts
+        x = ops.relu(self.norm(p2 + p3 + p4 + p5, training=training))
         if self.pool:
             x = ops.max_pool(x, 2, 2, "valid", "channels_last")
         return x

@@ -123,6 +123,7 @@ def test_settings_reach_their_parts():
     assert model.output.dtype == "float32"
 
 
+@pytest.mark.slow
 def test_segformer_with_offset_learning_trains_and_saves(monkeypatch):
     monkeypatch.setitem(VARIANTS, "B0", TINY)
     with no_random_start():
