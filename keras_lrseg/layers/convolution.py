@@ -238,6 +238,20 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
     return y if bias is None else y + bias
 
 
+def pixelwise_product(x, matrix):
+    """Pixels (B, H, W, C) times a matrix (C, K), or each image's own (B, C, K)."""
+    if keras.config.backend() == "torch" and x.device.type == "cpu":
+        if matrix.ndim == 2:
+            return _torch_pointwise(x, matrix, None)
+        pairs = zip(x.split(1), matrix, strict=True)
+        images = [_torch_pointwise(*pair, None) for pair in pairs]
+        return images[0] if len(images) == 1 else ops.concatenate(images)
+    _, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (-1, height * width, channels))  # (B, N, C)
+    x = ops.matmul(x, matrix)
+    return ops.reshape(x, (-1, height, width, matrix.shape[-1]))
+
+
 def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
     """PyTorch's convolution of the permuted view, which copies no layout.
 

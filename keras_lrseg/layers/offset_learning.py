@@ -7,6 +7,8 @@ The authors attach a patent notice to the method: non-commercial use only.
 import keras
 from keras import ops
 
+from keras_lrseg.layers.convolution import pixelwise_product
+
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class OffsetLearning(keras.layers.Layer):
@@ -87,23 +89,18 @@ class OffsetLearning(keras.layers.Layer):
         self.norm.build((*input_shape[:-1], self.num_classes))
 
     def call(self, x):
-        _, height, width, channels = ops.shape(x)
-        x = ops.reshape(x, (-1, height * width, channels))  # (B, N, C)
-        representations = ops.convert_to_tensor(self.class_representations)  # (K, C)
-        affinity = ops.matmul(x, ops.transpose(representations))  # (B, N, K)
-        aligned = representations
+        aligned = representations = ops.convert_to_tensor(self.class_representations)
+        affinity = pixelwise_product(x, ops.transpose(aligned))  # (B, H, W, K)
+        logits = affinity
         if self.class_offset:
-            offset = ops.matmul(_softmax_over_pixels(affinity), x)  # (B, K, C)
+            offset = _attend_to_pixels(affinity, x)  # (B, K, C)
             aligned = aligned + self.class_projection(offset)
-            logits = ops.matmul(x, ops.swapaxes(aligned, -1, -2))  # (B, N, K)
-        else:
-            logits = affinity
+            logits = pixelwise_product(x, ops.swapaxes(aligned, 1, 2))
         if self.feature_offset:
             values = self.feature_projection(representations)  # (K, C)
             values = ops.matmul(values, ops.swapaxes(aligned, -1, -2))  # (B, K, K)
-            logits = logits + ops.matmul(_softmax_over_classes(affinity), values)
-        logits = self.norm(logits)
-        return ops.reshape(logits, (-1, height, width, self.num_classes))
+            logits += pixelwise_product(_softmax(affinity), values)
+        return self.norm(logits)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.num_classes)
@@ -180,14 +177,11 @@ class MaskOffsetLearning(keras.layers.Layer):
 
     def call(self, inputs):
         embeddings, features = inputs
-        _, height, width, channels = ops.shape(features)
-        x = ops.reshape(features, (-1, height * width, channels))  # (B, N, C)
-        affinity = ops.matmul(x, ops.swapaxes(embeddings, -1, -2))  # (B, N, Q)
-        offset = ops.matmul(_softmax_over_pixels(affinity), x)  # (B, Q, C)
+        affinity = pixelwise_product(features, ops.swapaxes(embeddings, 1, 2))
+        offset = _attend_to_pixels(affinity, features)  # (B, Q, C)
         values = self.feature_projection(embeddings)
-        x = x + ops.matmul(_softmax_over_classes(affinity), values)
-        x = ops.reshape(x, (-1, height, width, channels))
-        return [embeddings + self.class_projection(offset), x]
+        aligned = features + pixelwise_product(_softmax(affinity), values)
+        return [embeddings + self.class_projection(offset), aligned]
 
     def compute_output_shape(self, input_shape):
         return list(input_shape)
@@ -204,13 +198,15 @@ class MaskOffsetLearning(keras.layers.Layer):
         return self.attention_flops(input_shape) + every_pixel
 
 
-def _softmax_over_pixels(affinity):
-    """Attention of each class to the pixels: (B, N, K) to (B, K, N)."""
-    weights = ops.softmax(ops.cast(affinity, "float32"), axis=1)
-    return ops.cast(ops.swapaxes(weights, 1, 2), affinity.dtype)
+def _attend_to_pixels(affinity, x):
+    """Mean of the pixels x by class: (B, H, W, K) and (B, H, W, C) to (B, K, C)."""
+    _, height, width, channels = ops.shape(x)
+    pixels = height * width
+    affinity = ops.reshape(affinity, (-1, pixels, affinity.shape[-1]))
+    weights = ops.swapaxes(_softmax(affinity, axis=1), 1, 2)  # (B, K, N)
+    return ops.matmul(weights, ops.reshape(x, (-1, pixels, channels)))
 
 
-def _softmax_over_classes(affinity):
-    """Attention of each pixel to the classes: (B, N, K)."""
-    weights = ops.softmax(ops.cast(affinity, "float32"), axis=-1)
-    return ops.cast(weights, affinity.dtype)
+def _softmax(x, axis=-1):
+    """In float32 whatever the policy."""
+    return ops.cast(ops.softmax(ops.cast(x, "float32"), axis), x.dtype)
