@@ -1,3 +1,6 @@
+from keras_lrseg.decoders.freq_fusion_decoder import FreqFusionDecoder
+from keras_lrseg.decoders.hamburger_decoder import HamburgerDecoder
 from keras_lrseg.decoders.lr_decoder import LRDecoder
+from keras_lrseg.decoders.segformer_decoder import SegFormerDecoder
 
-__all__ = ["LRDecoder"]
+__all__ = ["FreqFusionDecoder", "HamburgerDecoder", "LRDecoder", "SegFormerDecoder"]
