@@ -30,8 +30,9 @@ def export_tflite(
 
     The file takes uint8 RGB (1, H, W, 3) and gives, at the decoder's stride s, float32
     logits (1, H/s, W/s, K) or uint8 labels (1, H/s, W/s). It is run in LiteRT on real
-    images and compared with the model; a file that disagrees is not kept. On JAX and
-    PyTorch the work is done in a process of its own, on the TensorFlow backend.
+    images and compared with the model; a file that disagrees is not kept. A model of
+    half precision is exported, and compared, in float32. On JAX and PyTorch the work is
+    done in a process of its own, on the TensorFlow backend.
 
     Args:
         model: a `SemanticSegmenter`.
@@ -52,6 +53,7 @@ def export_tflite(
     if keras.config.backend() != "tensorflow":
         return _export_in_tensorflow(model, path, size, output, images)
     _require("tensorflow", "ai_edge_litert")
+    model = _in_float32(model)
     if images is None:
         images = _demo_images(size)
     with atomic_path(path) as temporary:
@@ -95,6 +97,31 @@ def _check_arguments(model, path, size, output):
             "The exported file takes uint8 images: build the model with "
             "include_preprocessing=True."
         )
+
+
+def _in_float32(model):
+    """The model, rebuilt if parts compute in half precision: built-in operators do not.
+
+    Weights of mixed policies are float32 anyway.
+    """
+    config = model.get_config()
+    single = _float32_policies(config)
+    if single == config:
+        return model
+    rebuilt = type(model).from_config(single)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
+def _float32_policies(config):
+    """Copy a serialised configuration with float32 in place of every dtype policy."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {"name": "float32"}}
+        return {key: _float32_policies(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(_float32_policies, config))
+    return config
 
 
 def _convert(model, size, output):

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lrseg import ImageClassifier
+from keras_lrseg import ImageClassifier, SemanticSegmenter
 from keras_lrseg.data import load_demo
 from keras_lrseg.export import export_tflite, run_tflite, tflite
+from keras_lrseg.layers import ConvolutionNorm, PointwiseConvolution
 from tests.helpers import fill, filled, no_weights, run, tiny_backbone, tiny_segmenter
 from tests.training.toys import toy_segmenter
 
@@ -40,6 +41,47 @@ def test_file_gives_the_models_logits(model, tmp_path):
     assert result.dtype == np.float32
     assert result.shape == expected.shape == (8, 12, 5)
     assert abs(result - expected).max() < 1e-3 * expected.std()
+
+
+def test_model_of_half_precision_gives_the_file_of_a_float32_one(tmp_path):
+    half, single = (fill(small(dtype)) for dtype in ("mixed_bfloat16", "float32"))
+    path, image = tmp_path / "model.tflite", picture(64, 64)
+    report = export_tflite(half, path, (64, 64), images=[image])
+    assert "100.00% of the labels" in report
+    expected, result = logits_of(single, image), run_tflite(path, image)
+    assert abs(result - expected).max() < 1e-3 * expected.std()
+    assert abs(logits_of(half, image) - expected).max() > 1e-3 * expected.std()
+
+
+def small(dtype):
+    images = keras.Input((None, None, 3))
+    backbone = keras.Model(
+        images, {"P3": ConvolutionNorm(8, 3, 4, dtype=dtype)(images)}
+    )
+    features = keras.Input((None, None, 8), name="P3")
+    x = PointwiseConvolution(8, activation="relu", dtype=dtype)(features)
+    decoder = keras.Model({"P3": features}, x)
+    return SemanticSegmenter(backbone, decoder, PointwiseConvolution(5, dtype=dtype))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+def test_every_layer_of_a_rebuilt_model_is_float32(policy):
+    model = filled(tiny_segmenter, dtype=policy)
+    rebuilt = tflite._in_float32(model)
+    dtypes = {(x.variable_dtype, x.compute_dtype) for x in layers_of(rebuilt)}
+    assert dtypes == {("float32", "float32")}
+    assert policy in {layer.dtype_policy.name for layer in layers_of(model)}
+    for a, b in zip(model.weights, rebuilt.weights, strict=True):
+        assert a.path == b.path
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (a, b)))
+
+
+def layers_of(model):
+    return [x for x in model._flatten_layers() if x.weights]
+
+
+def test_model_of_float32_is_not_rebuilt(model):
+    assert tflite._in_float32(model) is model
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +125,7 @@ def test_file_that_is_no_model_cannot_be_run(tmp_path):
 
 
 def classifier():
-    return ImageClassifier(tiny_backbone(), 5)
+    return ImageClassifier(tiny_backbone(), 5, head=keras.layers.Identity())
 
 
 def plain():
