@@ -1,10 +1,13 @@
 import importlib
 import inspect
+import os
 import pathlib
 import pkgutil
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import keras
 import pytest
@@ -100,3 +103,33 @@ def test_command_is_the_one_of_the_distribution():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, function = project["scripts"]["keras-lrseg"].partition(":")
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_wheel_holds_the_demo_data_and_works_outside_the_checkout(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")  # as pyproject.toml asks for
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(ROOT / "keras_lrseg", source / "keras_lrseg")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = "-m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir"
+    command = [sys.executable, *command.split(), tmp_path, source]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    demo = pathlib.Path("keras_lrseg") / "data" / "demo"
+    files = [
+        {path.relative_to(root) for path in (root / demo).rglob("*") if path.is_file()}
+        for root in (ROOT, site)
+    ]
+    assert files[0] == files[1]
+    code = "from keras_lrseg import data as d; print(d.__file__, len(d.load_demo('train')))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(site / "keras_lrseg/data/__init__.py"), "91"]
