@@ -123,7 +123,8 @@ def test_wheel_holds_the_demo_data_and_works_outside_the_checkout(tmp_path):
         for root in (ROOT, site)
     ]
     assert files[0] == files[1]
-    code = "from keras_lrseg import data as d; print(d.__file__, len(d.load_demo('train')))"
+    code = "from keras_lrseg.data import dataset; print(dataset.__file__, "
+    code += "len(dataset.load_demo('train')))"
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -132,4 +133,4 @@ def test_wheel_holds_the_demo_data_and_works_outside_the_checkout(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [str(site / "keras_lrseg/data/__init__.py"), "91"]
+    assert run.stdout.split() == [str(site / "keras_lrseg/data/dataset.py"), "91"]
