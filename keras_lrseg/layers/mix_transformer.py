@@ -1,7 +1,7 @@
 """Layers of the Mix Transformer, SegFormer's backbone (NeurIPS 2021, section 3.1).
 
-Initialised as MMSegmentation does it: linear maps from a truncated normal distribution
-of deviation 0.02, convolutions as `kaiming_normal`.
+Linear maps start from a truncated normal distribution of deviation 0.02, convolutions
+from MMSegmentation's `kaiming_normal`.
 """
 
 import keras
