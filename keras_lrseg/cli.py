@@ -188,13 +188,16 @@ def _convert(arguments):
     from keras_lrseg import checkpoints, models, training
 
     classifier, classes = checkpoints.published_head(arguments.source)
+    if arguments.model in (models.CLASSIFIERS if classifier else models.SEGMENTERS):
+        kind = "a segmenter" if classifier else "an image classifier"
+        raise ValueError(f"{arguments.source} holds {kind}, {arguments.model} is none.")
     classes = arguments.num_classes or classes
     model = models.make(
         arguments.model,
         num_classes=classes,
         weights=arguments.source,
-        classifier=classifier,
         reset_head=arguments.reset_head,
+        **({"classifier": classifier} if classifier else {}),
     )
     training.save_model(model, arguments.out)
     print(f"{arguments.out}: {arguments.model} with {classes} classes")

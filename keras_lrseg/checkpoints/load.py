@@ -187,7 +187,9 @@ def _classifier_state(model, state):
 
 
 def _check_classes(model, state, path):
-    published = next((len(state[k]) for k in CLASSES.values() if k in state), None)
+    segments = hasattr(model, "decoder")
+    keys = [key for name, key in CLASSES.items() if bool(name) == segments]
+    published = next((len(state[key]) for key in keys if key in state), None)
     if published not in (None, model.num_classes):
         raise ValueError(
             f"{path} has {published} classes, the model {model.num_classes}. "

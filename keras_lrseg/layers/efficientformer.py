@@ -222,15 +222,15 @@ class AttentionDownsampling(_BiasedAttention):
     def build(self, input_shape):
         self.convolution = self._convolution("convolution", self.filters, 3, 2)
         self.query_local = DepthwiseConvolution(
-            3, 2, name="query_local", dtype=self.dtype_policy
+            3, 2, residual=True, name="query_local", dtype=self.dtype_policy
         )
         for layer in (self.convolution, self.query_local):
             layer.build(input_shape)
         self._build_attention(input_shape, self.filters, self.resolution, strides=2)
 
     def call(self, x, training=False):
-        queries = self.query_local(x) + x[:, ::2, ::2]
-        y = self._attend(self.query(queries, training=training), x, training)
+        queries = self.query(self.query_local(x), training=training)
+        y = self._attend(queries, x, training)
         y = self.projection(gelu(y), training=training)
         return y + self.convolution(x, training=training)
 
