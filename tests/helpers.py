@@ -372,19 +372,21 @@ def loss_and_gradients(layer, loss, inputs, training=False):
 
 # --- One check for every layer --------------------------------------------------------
 
-HALF_PRECISION = 0.1  # Largest error, in standard deviations of the output.
+HALF_PRECISION = 0.1
 
 
-def check_layer(make_layer, shapes, larger=None):
+def check_layer(make_layer, shapes, larger=None, half_precision=HALF_PRECISION):
     """Assert what must hold for every layer.
 
     Args:
         make_layer: function from `dtype`, a policy's name, to a new layer.
         shapes: of the input with the batch; a list or dict for several inputs.
         larger: other heights and widths, for inputs whose sizes depend on each other.
+        half_precision: largest error of half precision, in deviations of the output.
     """
     layer = make_layer(dtype="float32")
     model = functional(layer, shapes)
+    assert_different_starts(make_layer(dtype="float32"), shapes)
     x = inputs_of(shapes)
     output = run(model, x)
 
@@ -416,7 +418,7 @@ def check_layer(make_layer, shapes, larger=None):
         assert dtypes == {half.layers[-1].compute_dtype} == {policy[6:]}
         assert {weight.dtype for weight in half.weights} <= {"float32"}
         for a, b in pairs(run(half, x), output):
-            assert abs(a.astype("float32") - b).max() <= HALF_PRECISION * b.std()
+            assert abs(a.astype("float32") - b).max() <= half_precision * b.std()
 
     # Every weight learns.
     if not model.trainable_weights:
@@ -454,6 +456,15 @@ def check_trains_and_saves(model, height, width, any_size=True):
     if any_size and keras.config.backend() == "tensorflow":
         dynamic = run_dynamic(model, x)
         np.testing.assert_allclose(dynamic, output, rtol=1e-3, atol=1e-5)
+
+
+def assert_different_starts(layer, shapes):
+    """Assert that no two random weights of a layer start alike."""
+    layer.build(shapes)
+    random = [w for w in map(numpy, layer.trainable_weights) if w.std() > 0]
+    for i, weight in enumerate(random):
+        alike = (w for w in random[:i] if w.shape == weight.shape)
+        assert not any(np.array_equal(w, weight) for w in alike)
 
 
 def pairs(actual, expected):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers.convolution import DepthwiseConvolution
+from keras_lrseg.layers.linear import linear
 from keras_lrseg.layers.resampling import (
     adaptive_average_pools,
     aspect_grid,
@@ -70,16 +71,13 @@ class LowResolutionSelfAttention(keras.layers.Layer):
                 "The number of channels must be a multiple of num_heads. "
                 f"Received: channels={channels}, num_heads={self.num_heads}"
             )
-        linear = {
-            "kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02),
-            "dtype": self.dtype_policy,
-        }
-        self.query = keras.layers.Dense(channels, name="query", **linear)
+        dtype = {"dtype": self.dtype_policy}
+        self.query = linear(channels, name="query", **dtype)
         self.norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, name="norm", dtype=self.dtype_policy
+            epsilon=self.epsilon, name="norm", **dtype
         )
-        self.key_value = keras.layers.Dense(2 * channels, name="key_value", **linear)
-        self.projection = keras.layers.Dense(channels, name="projection", **linear)
+        self.key_value = linear(2 * channels, name="key_value", **dtype)
+        self.projection = linear(channels, name="projection", **dtype)
         grid_shape = (input_shape[0], None, None, channels)
         tokens_shape = (input_shape[0], None, channels)
         for convolution in self.pyramid_convolutions:

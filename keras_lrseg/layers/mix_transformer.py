@@ -16,6 +16,7 @@ from keras_lrseg.layers.convolution import (
     kaiming_normal,
 )
 from keras_lrseg.layers.embedding import OverlappedPatchEmbedding
+from keras_lrseg.layers.linear import linear
 from keras_lrseg.layers.regularization import DropPath
 
 
@@ -53,9 +54,10 @@ class EfficientSelfAttention(keras.layers.Layer):
                 "The number of channels must be a multiple of num_heads. "
                 f"Received: channels={channels}, num_heads={self.num_heads}"
             )
-        self.query = self._linear(channels, "query")
-        self.key_value = self._linear(2 * channels, "key_value")
-        self.projection = self._linear(channels, "projection")
+        dtype = {"dtype": self.dtype_policy}
+        self.query = linear(channels, name="query", **dtype)
+        self.key_value = linear(2 * channels, name="key_value", **dtype)
+        self.projection = linear(channels, name="projection", **dtype)
         for layer in (self.query, self.key_value, self.projection):
             layer.build(input_shape)
         if self.reduction > 1:
@@ -67,14 +69,6 @@ class EfficientSelfAttention(keras.layers.Layer):
             )
             self.reduce.build(input_shape)
             self.norm.build(self.reduce.compute_output_shape(input_shape))
-
-    def _linear(self, units, name):
-        return keras.layers.Dense(
-            units,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def call(self, x):
         _, height, width, channels = ops.shape(x)

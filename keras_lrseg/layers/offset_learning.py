@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers.convolution import pixelwise_product
+from keras_lrseg.layers.linear import linear
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -60,29 +61,20 @@ class OffsetLearning(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
-        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+        shape = (self.num_classes, channels)
         self.class_representations = self.add_weight(
             name="class_representations",
-            shape=(self.num_classes, channels),
-            initializer=initializer,
+            shape=shape,
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
-        linear = {
-            "units": channels,
-            "use_bias": False,
-            "kernel_initializer": initializer,
-            "dtype": self.dtype_policy,
-        }
-        shape = (self.num_classes, channels)
         if self.class_offset:
-            self.class_projection = keras.layers.Dense(
-                name="class_projection", **linear
+            self.class_projection = _projection(
+                shape, "class_projection", self.dtype_policy
             )
-            self.class_projection.build(shape)
         if self.feature_offset:
-            self.feature_projection = keras.layers.Dense(
-                name="feature_projection", **linear
+            self.feature_projection = _projection(
+                shape, "feature_projection", self.dtype_policy
             )
-            self.feature_projection.build(shape)
         self.norm = keras.layers.LayerNormalization(
             epsilon=1e-5, name="norm", dtype=self.dtype_policy
         )
@@ -162,18 +154,10 @@ class MaskOffsetLearning(keras.layers.Layer):
                 "Mask embeddings and mask features must have as many channels. "
                 f"Received: {embeddings[-1]} and {channels}"
             )
-        linear = {
-            "units": channels,
-            "use_bias": False,
-            "kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02),
-            "dtype": self.dtype_policy,
-        }
-        self.class_projection = keras.layers.Dense(name="class_projection", **linear)
-        self.feature_projection = keras.layers.Dense(
-            name="feature_projection", **linear
+        self.class_projection, self.feature_projection = (
+            _projection(embeddings, name, self.dtype_policy)
+            for name in ("class_projection", "feature_projection")
         )
-        for layer in (self.class_projection, self.feature_projection):
-            layer.build(embeddings)
 
     def call(self, inputs):
         embeddings, features = inputs
@@ -196,6 +180,13 @@ class MaskOffsetLearning(keras.layers.Layer):
         (batch, queries, c), (_, height, width, _) = input_shape
         every_pixel = batch * (height * width - queries) * c * c
         return self.attention_flops(input_shape) + every_pixel
+
+
+def _projection(shape, name, dtype):
+    """The linear map of an offset, P_c or P_f, built."""
+    layer = linear(shape[-1], use_bias=False, name=name, dtype=dtype)
+    layer.build(shape)
+    return layer
 
 
 def _attend_to_pixels(affinity, x):
