@@ -35,8 +35,8 @@ class NonNegativeFactorization(keras.layers.Layer):
 
     Input: (B, H, W, C); what is negative counts as zero. Output: (B, H, W, C).
 
-    Reference: "Is Attention Better Than Matrix Decomposition?", section 3.1 and
-    appendix; rank and steps are those of SegNeXt's code.
+    Reference: Geng et al., "Is Attention Better Than Matrix Decomposition?", ICLR 2021;
+    rank and steps are those of SegNeXt's code.
     """
 
     def __init__(self, rank=16, train_steps=6, steps=7, seed=0, **kwargs):
@@ -132,7 +132,7 @@ class Hamburger(keras.layers.Layer):
 
     Input and output: (B, H, W, C); 32 divides C.
 
-    Reference: "Is Attention Better Than Matrix Decomposition?", Figure 2.
+    Reference: Geng et al., "Is Attention Better Than Matrix Decomposition?", ICLR 2021.
     """
 
     def __init__(self, rank=16, seed=0, **kwargs):

@@ -1,8 +1,7 @@
 """SegNeXt, with its own 1×1 classifier or with Offset Learning.
 
 Papers: Guo et al., "SegNeXt: Rethinking Convolutional Attention Design for Semantic
-Segmentation", NeurIPS 2022, variants in Table 2; Offset Learning (OffSeg, ICCV 2025),
-Table 4.
+Segmentation", NeurIPS 2022, variants in Table 2; Offset Learning: OffSeg, ICCV 2025.
 
 Deviations: any image size is taken (the authors pad to multiples of 32); the
 factorisation starts from fixed bases in inference (theirs from random ones), so that
@@ -27,7 +26,9 @@ Args:
     decoder_channels: None for {channels}, the value of this variant.
     seed: of the bases that the decoder's factorisation starts from.
 
-`dropout_rate=None` is 0.1, or 0 with `classifier="offset"`, as the authors train.
+`dropout_rate=None` is 0.1, with `classifier="offset"` 0.
+
+Patent notice: the authors of OffSeg permit non-commercial use of Offset Learning only.
 
 {returns}
 Example:
