@@ -11,15 +11,20 @@ import json
 import os
 import platform
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+PAUSE = 0.2  # seconds in which the threads of the contender before stop spinning
 
 
 class WorkerFailed(RuntimeError):
@@ -109,6 +114,84 @@ def serve(answers: Iterator[dict]) -> None:
     os.dup2(2, 1)  # what libraries print must not get among the answers
     for _, answer in zip(sys.stdin, answers, strict=False):
         print(json.dumps(answer), file=out, flush=True)
+
+
+class Rounds:
+    """Contenders that run in turn, A B C A B C, each in a process of its own.
+
+    What disturbs the machine for a while then touches them all, and ratios of their
+    medians stay fair. Each worker answers once with its "versions", then with the
+    "seconds" of each run. One that fails is reported and left out.
+
+    Args:
+        contenders: name to command and backend, as `Worker` takes them.
+        warm_ups, rounds: runs before those that count, and those.
+
+    Attributes:
+        versions: by contender.
+        answers: those of the rounds, warm-ups included, by contender.
+    """
+
+    def __init__(
+        self,
+        contenders: dict[str, tuple[list[str], str]],
+        warm_ups: int,
+        rounds: int,
+        threads: int,
+    ):
+        self.warm_ups = warm_ups
+        self.versions, self.answers = {}, {}
+        with ExitStack() as stack:
+            self._workers = {}
+            for name, (command, backend) in contenders.items():
+                worker = Worker(command, backend, threads)
+                self._workers[name] = stack.enter_context(worker)
+                if answer := self._ask(name):
+                    self.versions[name] = answer["versions"]
+                    self.answers[name] = []
+            for i in range(warm_ups + rounds):
+                self._run(f"round {i - warm_ups + 1}" if i >= warm_ups else "warm-up")
+
+    def _run(self, label):
+        print(f"  {label}:", end="", flush=True)
+        for name in list(self._workers):
+            time.sleep(PAUSE)
+            if answer := self._ask(name):
+                self.answers[name].append(answer)
+                print(f" {name} {1e3 * answer['seconds']:.0f}", end="", flush=True)
+        print(" ms", flush=True)
+
+    def _ask(self, name):
+        try:
+            return self._workers[name].ask()
+        except WorkerFailed as error:
+            print(f"  {name} failed: {error}", flush=True)
+            del self._workers[name]
+            self.answers.pop(name, None)
+            return None
+
+    def seconds(self, name: str, what: str = "seconds") -> list[float]:
+        """The seconds of the rounds that count."""
+        return [answer[what] for answer in self.answers[name][self.warm_ups :]]
+
+    def median(self, name: str, what: str = "seconds") -> float:
+        return statistics.median(self.seconds(name, what))
+
+    def ratio(self, name: str, what: str = "seconds", to: str = "plain") -> str:
+        """The median beside that of another contender; "" without that one."""
+        if to not in self.answers:
+            return ""
+        return f"{self.median(name, what) / self.median(to, what):.3f}"
+
+
+def timed(run) -> float:
+    """The seconds that `run` takes; its result must be finite."""
+    start = time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - start
+    if not np.isfinite(np.asarray(result)).all():
+        raise FloatingPointError("The result is not finite")
+    return seconds
 
 
 def environment(backend: str, threads: int) -> dict[str, str]:

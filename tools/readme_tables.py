@@ -28,7 +28,10 @@ CONTENDERS = {
     "plain-compile": "plain PyTorch, compiled",
     "segformer": "transformers, PyTorch",
 }
-MODELS = ("LRFormerT", "SegFormer-B1", "LRFormerS", "SegFormer-B2")
+MODELS = (  # in the order of a table
+    *("LRFormerT", "LRFormerS", "OffSegT", "OffSegB", "SegFormerB0"),
+    *("SegFormerB0-offset", "SegNeXtT", "SegNeXtT-offset"),
+)
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -67,27 +70,49 @@ def rewritten(readme: str, results: Path) -> str:
 
 def forward_table(rows: list[dict]) -> str:
     """A line for each model and contender, a column for each size."""
-    rows = newest(rows, ("model", "contender", "height", "width"))
+    rows = newest(rows, ("group", "contender", "height", "width"))
     sizes = sorted({size_of(row) for row in rows})
     lines = {}
     order = list(CONTENDERS)
-    rows.sort(key=lambda r: (MODELS.index(r["model"]), order.index(r["contender"])))
+    rows.sort(key=lambda r: (MODELS.index(r["group"]), order.index(r["contender"])))
     for row in rows:
-        cell = f"{float(row['median_ms']):.0f} ms"
-        if row["ratio_to_plain"]:
-            cell += f" ({float(row['ratio_to_plain']):.2f}×)"
-        key = (row["model"], CONTENDERS[row["contender"]])
+        cell = milliseconds(row["median_ms"], row["ratio_to_plain"])
+        key = (row["group"], row["model"], CONTENDERS[row["contender"]])
         lines.setdefault(key, {})[size_of(row)] = cell
     body = [
-        [*key, *(cells.get(size, "") for size in sizes)] for key, cells in lines.items()
+        [*key[1:], *(cells.get(size, "") for size in sizes)]
+        for key, cells in lines.items()
     ]
     note = (
         "Median of the forward pass, batch 1, float32, "
-        f"{values(rows, 'threads')} threads; "
-        "in brackets the ratio to plain PyTorch (SegFormer-B1's to LRFormerT, "
-        "B2's to LRFormerS)"
+        f"{values(rows, 'threads')} threads; in brackets the ratio to plain PyTorch in "
+        "the same run"
     )
     header = ["model", "implementation", *map("{0[0]}×{0[1]}".format, sizes)]
+    return markdown(header, body) + caption(note, rows)
+
+
+def offset_table(rows: list[dict]) -> str:
+    """A line for each number of classes and contender."""
+    rows = newest(rows, ("classes", "contender"))
+    order = list(CONTENDERS)
+    rows.sort(key=lambda r: (int(r["classes"]), order.index(r["contender"])))
+    header = ["classes", "implementation", "forward", "forward and backward"]
+    body = [
+        [
+            row["classes"],
+            CONTENDERS[row["contender"]],
+            milliseconds(row["forward_ms"], row["forward_ratio_to_plain"]),
+            milliseconds(row["step_ms"], row["step_ratio_to_plain"]),
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Median for features of {values(rows, 'channels')} channels on "
+        f"{values(rows, 'height')}×{values(rows, 'width')} pixels, batch 1, float32, "
+        f"{values(rows, 'threads')} threads; in brackets the ratio to the equations as "
+        "the paper writes them, in plain PyTorch"
+    )
     return markdown(header, body) + caption(note, rows)
 
 
@@ -121,20 +146,46 @@ def profile_table(rows: list[dict]) -> str:
     header += ["paper: table", "params", "FLOPs"]
     body = []
     for row in rows:
-        cells = [row["model"], row["classes"], "{}×{}".format(*size_of(row))]
-        cells += [f"{int(row['params']) / 1e6:.2f} M"]
-        cells += [f"{int(row[k]) / 1e9:.2f} G" for k in ("flops", "attention_flops")]
+        cells = profile_cells(row, "flops", "attention_flops")
         cells += [row["paper_table"]]
-        cells += [f"{n} M" if (n := row["paper_params_m"]) else ""]
-        cells += [f"{n} G" if (n := row["paper_flops_g"]) else ""]
+        cells += published_cells(row, "paper_params_m", "paper_flops_g")
         body.append(cells)
     return markdown(header, body)
 
 
+def offseg_profile_table(rows: list[dict]) -> str:
+    """The same with the figures of the authors' code."""
+    header = ["model", "classes", "size", "params", "FLOPs", "convolutions"]
+    header += ["as published", "paper: params", "FLOPs", "authors' code: params"]
+    header += ["FLOPs"]
+    body = []
+    for row in rows:
+        cells = profile_cells(row, "flops", "conv_flops", "published_flops")
+        for source in ("paper", "code"):
+            columns = f"{source}_params_m", f"{source}_flops_g"
+            cells += published_cells(row, *columns)
+        body.append(cells)
+    return markdown(header, body)
+
+
+def profile_cells(row: dict, *flops: str) -> list[str]:
+    cells = [row["model"], row["classes"], "{}×{}".format(*size_of(row))]
+    cells += [f"{int(row['params']) / 1e6:.2f} M"]
+    return cells + [f"{int(row[column]) / 1e9:.2f} G" for column in flops]
+
+
+def published_cells(row: dict, params: str, flops: str) -> list[str]:
+    columns = ((params, "M"), (flops, "G"))
+    return [f"{n} {unit}" if (n := row[column]) else "" for column, unit in columns]
+
+
 TABLES = {
     "forward_lrformer": forward_table,
+    "forward_offseg": forward_table,
+    "offset_learning": offset_table,
     "memory_lrformer": memory_table,
     "profile_lrformer": profile_table,
+    "profile_offseg": offseg_profile_table,
 }
 
 
@@ -146,6 +197,11 @@ def newest(rows: list[dict], key: tuple[str, ...]) -> list[dict]:
 
 def size_of(row: dict) -> tuple[int, int]:
     return int(row["height"]), int(row["width"])
+
+
+def milliseconds(median: str, ratio: str) -> str:
+    cell = f"{float(median):.0f} ms"
+    return f"{cell} ({float(ratio):.2f}×)" if ratio else cell
 
 
 def gib(mib: str) -> str:

@@ -43,9 +43,9 @@ def carafe(x, kernels):
     size = int(kernels.shape[1] ** 0.5)
     kernels = F.pixel_unshuffle(kernels, scale)
     kernels = kernels.unflatten(1, (size * size, 1, -1))  # (B, k², 1, s², H, W)
-    y = 0
+    y = x.new_zeros(())
     for i, neighbour in enumerate(shifted(x, size)):
-        y = y + neighbour[:, :, None] * kernels[:, i]  # (B, C, s², H, W)
+        y = torch.addcmul(y, neighbour[:, :, None], kernels[:, i])  # (B, C, s², H, W)
     return F.pixel_shuffle(y.flatten(1, 2), scale)
 
 
