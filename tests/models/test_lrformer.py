@@ -161,7 +161,7 @@ def test_segmenter_needs_a_number_of_classes():
 
 
 def test_offset_learning_classifies(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "T", TINY)
+    monkeypatch.setitem(VARIANTS, "T", {**TINY, "depths": (1, 1, 1, 1)})
     monkeypatch.setitem(DECODER_CHANNELS, "T", 8)
     with no_random_start():
         model = LRFormerT(5, classifier="offset", dropout_rate=0.2)

@@ -17,14 +17,12 @@ EXAMPLES = {
     )
     for section in PAGE.read_text().split("\n## ")[1:]
 }
-# Graphs of DeepLab compile for half a minute.
-SLOW = {"tensorflow": "KerasCV's DeepLab", "jax": "DeepLab", "torch": None}
 
 
 def examples():
-    costly = SLOW[keras.config.backend()]
     for title in EXAMPLES:
-        slow = costly is not None and costly in title
+        # Half a minute each, where graphs are compiled.
+        slow = "DeepLab" in title and keras.config.backend() != "torch"
         yield pytest.param(title, marks=[pytest.mark.slow] if slow else [])
 
 
