@@ -68,8 +68,10 @@ class GroupNormalization(keras.layers.GroupNormalization):
         """Replace each channel's value (B, C) by its group's mean, (B, 1, 1, C)."""
         channels = x.shape[-1]
         size = channels // self.groups
-        x = ops.mean(ops.reshape(x, (-1, self.groups, size)), axis=-1)  # (B, G)
-        x = ops.repeat(x, size, axis=-1)
+        x = ops.reshape(x, (-1, self.groups, size))
+        x = ops.mean(x, axis=-1, keepdims=True)  # (B, groups, 1)
+        # A product: delegates do not take the operator that repeats.
+        x = x * ops.ones((1, 1, size), x.dtype)
         return ops.reshape(x, (-1, 1, 1, channels))
 
 
