@@ -372,17 +372,16 @@ def loss_and_gradients(layer, loss, inputs, training=False):
 
 # --- One check for every layer --------------------------------------------------------
 
-HALF_PRECISION = 0.1
+HALF_PRECISION = 0.1  # Largest error, in standard deviations of the output.
 
 
-def check_layer(make_layer, shapes, larger=None, half_precision=HALF_PRECISION):
+def check_layer(make_layer, shapes, larger=None):
     """Assert what must hold for every layer.
 
     Args:
         make_layer: function from `dtype`, a policy's name, to a new layer.
         shapes: of the input with the batch; a list or dict for several inputs.
         larger: other heights and widths, for inputs whose sizes depend on each other.
-        half_precision: largest error of half precision, in deviations of the output.
     """
     layer = make_layer(dtype="float32")
     model = functional(layer, shapes)
@@ -418,7 +417,7 @@ def check_layer(make_layer, shapes, larger=None, half_precision=HALF_PRECISION):
         assert dtypes == {half.layers[-1].compute_dtype} == {policy[6:]}
         assert {weight.dtype for weight in half.weights} <= {"float32"}
         for a, b in pairs(run(half, x), output):
-            assert abs(a.astype("float32") - b).max() <= half_precision * b.std()
+            assert abs(a.astype("float32") - b).max() <= HALF_PRECISION * b.std()
 
     # Every weight learns.
     if not model.trainable_weights:

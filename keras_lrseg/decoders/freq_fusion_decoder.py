@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_lrseg.decoders.lr_decoder import check_levels
 from keras_lrseg.layers import ConvolutionNorm, FreqFusion, resize_bilinear
+from keras_lrseg.layers.convolution import kaiming_normal
 
 GROUPS = 4  # Channels of two fused maps alternate in so many groups.
 
@@ -48,15 +49,22 @@ class FreqFusionDecoder(keras.layers.Layer):
         self.channels = channels
         self.freq_fusion = freq_fusion
         dtype = {"dtype": self.dtype_policy}
-        block = {"norm": "group", "activation": "relu", **dtype}
-        self.squeezes = [
-            ConvolutionNorm(width, name=f"squeeze{i}", **block)
-            for i, width in enumerate(widths)
-        ]
+
+        def block(width, name):
+            return ConvolutionNorm(
+                width,
+                norm="group",
+                activation="relu",
+                kernel_initializer=kaiming_normal(),
+                name=name,
+                **dtype,
+            )
+
+        self.squeezes = [block(n, f"squeeze{i}") for i, n in enumerate(widths)]
         self.fusions = []
         if freq_fusion:
             self.fusions = [FreqFusion(name=f"fusion{i}", **dtype) for i in range(3)]
-        self.align = ConvolutionNorm(channels, name="align", **block)
+        self.align = block(channels, "align")
 
     def build(self, input_shape):
         check_levels(input_shape, self.levels, "FreqFusionDecoder")

@@ -102,10 +102,11 @@ def check_sizes(high, low):
     """Raise ValueError if a map is not half of the other, as far as sizes are known."""
     for large, small in zip(high[1:3], low[1:3], strict=True):
         if None not in (large, small) and small != -(-large // 2):
+            half = tuple(None if n is None else -(-n // 2) for n in high[1:3])
             raise ValueError(
                 "FreqFusion expects a low-resolution map of half the size of the "
-                f"high-resolution map, rounded up: {tuple(-(-n // 2) for n in high[1:3])}"
-                f" for {tuple(high[1:3])}. Received: {tuple(low[1:3])}"
+                f"high-resolution map, rounded up: {half} for {tuple(high[1:3])}. "
+                f"Received: {tuple(low[1:3])}"
             )
 
 

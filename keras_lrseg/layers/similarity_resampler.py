@@ -12,7 +12,7 @@ DILATION = 2  # of the window of neighbours
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class SimilarityGuidedResampler(keras.layers.Layer):
-    """Move each pixel to where its neighbours are alike (FreqFusion's offset generator).
+    """Move each pixel to where its neighbours are alike: FreqFusion's offset generator.
 
     Cosine similarities to eight neighbours, of both resolutions, become offsets by a
     convolution, and a second convolution of the features scales them, between 0 and 1.
@@ -51,13 +51,14 @@ class SimilarityGuidedResampler(keras.layers.Layer):
             for name in ("norm_high", "norm_low")
         )
         # x and y for each group; at the low resolution for each of 2×2 output pixels.
+        # Half precision is too coarse for positions in a map.
         self.offset_high, self.scale_high, self.offset_low, self.scale_low = (
             SymmetricConv2D(
                 filters,
                 3,
                 kernel_initializer="glorot_uniform",
                 name=name,
-                dtype=self.dtype_policy,
+                dtype="float32",
             )
             for name, filters in (
                 ("offset_high", 2 * GROUPS),
@@ -81,8 +82,6 @@ class SimilarityGuidedResampler(keras.layers.Layer):
             self.offset_low(cosine_similarities(low, DILATION)), size
         )
         scale = self.scale_high(high) + interleave(self.scale_low(low), size)
-        # Half precision is too coarse for positions in a map.
-        offset, scale = ops.cast(offset, "float32"), ops.cast(scale, "float32")
         return read_bilinearly(x, 2.0 * offset * ops.sigmoid(scale))
 
     def compute_output_shape(self, input_shape):
@@ -96,9 +95,8 @@ def cosine_similarities(x, dilation):
         x: (B, H, W, C).
 
     Returns:
-        (B, H, W, 8), row-major without the centre; zero for neighbours outside.
+        Float32 (B, H, W, 8), row-major without the centre; zero for neighbours outside.
     """
-    dtype = x.dtype
     _, height, width, _ = ops.shape(x)
     x = ops.cast(x, "float32")
     x = x * ops.rsqrt(ops.maximum(_dot(x, x), 1e-16))
@@ -117,7 +115,7 @@ def cosine_similarities(x, dilation):
         shifted(ops.pad(plane, margin), -row, -column)
         for plane, (row, column) in zip(planes, forward, strict=True)
     ]
-    return ops.cast(ops.concatenate([*mirrored[::-1], *planes], axis=-1), dtype)
+    return ops.concatenate([*mirrored[::-1], *planes], axis=-1)
 
 
 def _dot(x, y):
@@ -192,7 +190,8 @@ def _weighted_rows(rows, corners):
         import torch.nn.functional as F
 
         # One operator that never holds what it reads.
-        index, weight = (torch.stack(x, -1).reshape(-1, 4) for x in zip(*corners))
+        index, weight = zip(*corners, strict=True)
+        index, weight = (torch.stack(x, -1).reshape(-1, 4) for x in (index, weight))
         return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
     return sum(
         _gather(rows, ops.reshape(index, (-1,))) * ops.reshape(weight, (-1, 1))

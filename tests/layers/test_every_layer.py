@@ -48,6 +48,7 @@ LAYERS = {
         layers.EfficientFormerBlock, 2, drop_path_rate=0.2
     ),
     "EfficientFormerFeedForward": partial(layers.EfficientFormerFeedForward, 2),
+    "FreqFusion": layers.FreqFusion,
     "GroupNormalization": partial(layers.GroupNormalization, 2),
     "Hamburger": partial(layers.Hamburger, 4, seed=1),
     "LRFormerBlock": partial(
@@ -94,20 +95,28 @@ LAYERS = {
     "PatchConv2D": partial(layers.PatchConv2D, 6, 4),
     "PointwiseConvolution": partial(layers.PointwiseConvolution, 6),
     "ResizeLike": layers.ResizeLike,
+    "SimilarityGuidedResampler": layers.SimilarityGuidedResampler,
     "SymmetricConv2D": partial(layers.SymmetricConv2D, 8, 3, 2),
     "TalkingHeadAttention": partial(
         layers.TalkingHeadAttention, 9, num_heads=2, key_channels=4, value_channels=6
     ),
 }
 SHAPES = {
+    "FreqFusion": [(2, 5, 3, 16), (2, 3, 2, 16)],
     "Hamburger": (2, 9, 7, 32),
     "ResizeLike": [(2, 3, 5, 8), (2, 9, 7, 3)],
+    "SimilarityGuidedResampler": [(2, 9, 7, 8), (2, 5, 4, 8), (2, 9, 7, 4)],
+}
+# A second size, where the inputs' sizes depend on each other.
+LARGER = {
+    "FreqFusion": [(2, 12, 9, 16), (2, 6, 5, 16)],
+    "SimilarityGuidedResampler": [(2, 12, 9, 8), (2, 6, 5, 8), (2, 12, 9, 4)],
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
-    check_layer(LAYERS[name], SHAPES.get(name, SHAPE))
+    check_layer(LAYERS[name], SHAPES.get(name, SHAPE), LARGER.get(name))
 
 
 def test_no_public_layer_is_left_out():
