@@ -128,46 +128,27 @@ class EfficientFormerV2Backbone(keras.Model):
         sides = [-(-resolution // stride) for stride in (4, 8, 16, 32)]
 
         # === Layers ===
-        convolution = {"use_bias": True, "dtype": dtype}
-        stem = [
-            ConvolutionNorm(
-                width, 3, 2, activation=gelu, name=f"stem{i}", **convolution
-            )
-            for i, width in enumerate((channels[0] // 2, channels[0]), 1)
-        ]
-        downsamplings = [
-            ConvolutionNorm(width, 3, 2, name=f"downsampling{i}", **convolution)
-            for i, width in enumerate(channels[1:3], 2)
-        ]
-        downsamplings.append(
-            AttentionDownsampling(
-                channels[3], sides[2], name="downsampling4", dtype=dtype
-            )
-        )
+        stages = _downsamplings(channels, sides[2], dtype)
         rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
-        stages = [
-            [
-                EfficientFormerBlock(
+        for i, ratios in enumerate(expansion_ratios):
+            first = depths[i] - attention_blocks if i >= 2 else depths[i]
+            for j, ratio in enumerate(ratios):
+                attention = {"resolution": sides[i], "strides": 2 if i == 2 else 1}
+                block = EfficientFormerBlock(
                     ratio,
-                    resolution=sides[i]
-                    if i >= 2 and j >= depths[i] - attention_blocks
-                    else None,
-                    strides=2 if i == 2 else 1,
+                    **(attention if j >= first else {}),
                     drop_path_rate=next(rates),
                     layer_scale=layer_scale,
                     name=f"stage{i + 1}_block{j}",
                     dtype=dtype,
                 )
-                for j, ratio in enumerate(ratios)
-            ]
-            for i, ratios in enumerate(expansion_ratios)
-        ]
+                stages[i].append(block)
 
         # === Functional Model ===
         images = keras.Input(input_shape, name="images")
         x, pyramid = images, {}
-        for i, blocks in enumerate(stages):
-            for layer in (*(stem if i == 0 else downsamplings[i - 1 : i]), *blocks):
+        for i, layers in enumerate(stages):
+            for layer in layers:
                 x = layer(x)
             pyramid[f"P{i + 2}"] = x
         super().__init__(inputs=images, outputs=pyramid, name=name)
@@ -176,7 +157,7 @@ class EfficientFormerV2Backbone(keras.Model):
         self.dtype_policy = dtype
         self.pyramid_outputs = pyramid
         self.pyramid_level_inputs = {
-            f"P{i + 2}": blocks[-1].name for i, blocks in enumerate(stages)
+            f"P{i + 2}": layers[-1].name for i, layers in enumerate(stages)
         }
         self.settings = {
             "channels": tuple(channels),
@@ -198,3 +179,18 @@ class EfficientFormerV2Backbone(keras.Model):
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
+
+
+def _downsamplings(channels, resolution, dtype):
+    """The layers in front of the blocks of each stage; `resolution` is stage 3's."""
+    settings = {"kernel_size": 3, "strides": 2, "use_bias": True, "dtype": dtype}
+    half, first, second, third, fourth = channels[0] // 2, *channels
+    return [
+        [
+            ConvolutionNorm(half, activation=gelu, name="stem1", **settings),
+            ConvolutionNorm(first, activation=gelu, name="stem2", **settings),
+        ],
+        [ConvolutionNorm(second, name="downsampling2", **settings)],
+        [ConvolutionNorm(third, name="downsampling3", **settings)],
+        [AttentionDownsampling(fourth, resolution, name="downsampling4", dtype=dtype)],
+    ]

@@ -133,7 +133,8 @@ class TalkingHeadAttention(_BiasedAttention):
 
     Input and output: (B, H, W, C).
 
-    Reference: EfficientFormerV2, sections 3.2 and 3.3.
+    Reference: EfficientFormerV2, "MHSA improvements" and "Attention on higher
+    resolution".
     """
 
     def __init__(self, resolution, strides=1, **kwargs):
@@ -204,7 +205,7 @@ class AttentionDownsampling(_BiasedAttention):
 
     Input: (B, H, W, C). Output: (B, ceil(H/2), ceil(W/2), filters).
 
-    Reference: EfficientFormerV2, section 3.4 (dual-path attention downsampling).
+    Reference: EfficientFormerV2, "Attention downsampling".
     """
 
     def __init__(
@@ -273,7 +274,7 @@ class EfficientFormerFeedForward(keras.layers.Layer):
 
     Input and output: (B, H, W, C).
 
-    Reference: EfficientFormerV2, section 3.1 (unified feed-forward).
+    Reference: EfficientFormerV2, section 3.1, the unified feed-forward.
     """
 
     def __init__(self, expansion_ratio=4, **kwargs):

@@ -55,3 +55,20 @@ def test_biases_are_the_table_resized_as_an_image(queries, keys):
     expected = torch.nn.functional.interpolate(full, (queries, keys), mode="bicubic")
     actual = run(lambda x: attention_bias(x, 8, 2, queries, keys), table)
     np.testing.assert_allclose(numpy(actual), expected[0].numpy(), atol=1e-5)
+
+
+@tensorflow_only
+@pytest.mark.parametrize("size", [(16, 64), (9, 30)])
+def test_biases_are_one_constant_in_an_exported_file(size):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    import tensorflow as tf
+
+    table = tf.Variable(normal("table", (3, 64)))
+    scores = tf.TensorSpec((1, 3, *size))
+    graph = tf.function(lambda x: x + attention_bias(table, 8, 2, *size))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [graph.get_concrete_function(scores)]
+    )
+    file = interpreter.Interpreter(model_content=converter.convert())
+    names = {operation["op_name"] for operation in file._get_ops_details()}
+    assert names - {"DELEGATE"} == {"ADD"}

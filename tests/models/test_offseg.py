@@ -79,7 +79,7 @@ def test_costs_are_those_of_the_authors_code(variant):
 
 @pytest.mark.parametrize("classifier", slow_beyond("S0", "S1", "S2", "L"))
 def test_image_classifiers_cost_what_the_paper_says(classifier):
-    """Table 1 of EfficientFormerV2, whose two linear maps are one here."""
+    """That of EfficientFormerV2, whose two linear maps are one here."""
     params, flops = {
         "S0": (3.6, 0.40),
         "S1": (6.2, 0.65),
