@@ -32,6 +32,7 @@ Patent notice: the authors of OffSeg permit non-commercial use of the method onl
 Args:
 {arguments}\
     decoder_channels: width of the features that are classified (Table 7).
+    freq_fusion: False for the plain convolutional decoder of Table 6.
     resolution: side in pixels of the square images that the backbone's attention biases
         are for. With `backbone_weights` of ImageNet they start at zero, unless it is
         the classifier's, 224.
@@ -59,6 +60,7 @@ def _segmenter(variant):
         dropout_rate=0.0,
         drop_path_rate=None,
         decoder_channels=256,
+        freq_fusion=True,
         resolution=512,
         reset_head=False,
         name=default_name,
@@ -71,7 +73,11 @@ def _segmenter(variant):
             **settings, resolution=resolution, input_shape=input_shape, dtype=dtype
         )
         decoder = FreqFusionDecoder(
-            DECODER_WIDTHS[variant], decoder_channels, name="decoder", dtype=dtype
+            DECODER_WIDTHS[variant],
+            decoder_channels,
+            freq_fusion,
+            name="decoder",
+            dtype=dtype,
         )
         return make_segmenter(
             backbone,
