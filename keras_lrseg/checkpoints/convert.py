@@ -63,7 +63,8 @@ class Names:
 
 def to_keras_layout(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Transpose a PyTorch tensor to Keras's layout; `shape` is that of the variable."""
-    if key.rpartition(".")[2] != "weight":  # tables, scales, biases: the same but for ones
+    # Tables, scales and biases are the same but for axes of length one.
+    if key.rpartition(".")[2] != "weight":
         same = [n for n in array.shape if n > 1] == [n for n in shape if n > 1]
         return array.reshape(shape) if same else array
     if array.ndim == 4 and len(shape) == 4:
