@@ -238,7 +238,7 @@ def _progress_callback():
 def _parser():
     parser = argparse.ArgumentParser(
         prog="keras-lrseg",
-        description="Train, score, use and export LRFormer segmentation models.",
+        description="Train, score, use and export segmentation models.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 

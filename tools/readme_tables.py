@@ -179,6 +179,27 @@ def published_cells(row: dict, params: str, flops: str) -> list[str]:
     return [f"{n} {unit}" if (n := row[column]) else "" for column, unit in columns]
 
 
+def study_table(rows: list[dict]) -> str:
+    """A line for each configuration: the mean over the seeds, and each of them."""
+    rows = newest(rows, ("configuration", "seed"))
+    body = []
+    for name in dict.fromkeys(row["configuration"] for row in rows):
+        mine = [row for row in rows if row["configuration"] == name]
+        scores = [float(row["miou"]) for row in mine]
+        cells = [name, f"{int(mine[0]['params']) / 1e6:.2f} M"]
+        cells += [f"{int(mine[0]['flops_256']) / 1e9:.2f} G"]
+        cells += [f"{sum(scores) / len(scores):.3f}"]
+        cells += [", ".join(f"{score:.3f}" for score in scores)]
+        body.append(cells)
+    header = ["configuration", "params", "FLOPs at 256×256", "mean mIoU", "seeds"]
+    first = rows[0]
+    note = (
+        f"Validation mIoU after {first['steps']} steps, batch {first['batch']}, crops "
+        f"of {first['crop']} pixels"
+    )
+    return markdown(header, body) + caption(note, rows)
+
+
 TABLES = {
     "forward_lrformer": forward_table,
     "forward_offseg": forward_table,
@@ -186,6 +207,7 @@ TABLES = {
     "memory_lrformer": memory_table,
     "profile_lrformer": profile_table,
     "profile_offseg": offseg_profile_table,
+    "study_offset_learning": study_table,
 }
 
 
