@@ -1,4 +1,4 @@
-"""OffSeg's pixel decoder (ICCV 2025, section 4.1)."""
+"""OffSeg's pixel decoder (ICCV 2025)."""
 
 import keras
 from keras import ops
@@ -31,7 +31,7 @@ class FreqFusionDecoder(keras.layers.Layer):
     Raises:
         ValueError: if a level is missing, or widths or sizes do not fit.
 
-    Reference: OffSeg, section 4.1 and Tables 6 and 7.
+    Reference: OffSeg, Tables 6 and 7.
     """
 
     levels = ("P2", "P3", "P4", "P5")

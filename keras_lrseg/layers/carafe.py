@@ -30,7 +30,7 @@ def carafe(features, kernels, scale=1):
     Returns:
         List of maps (B, H, W, C).
 
-    Reference: CARAFE, section 3.1, equation (4), with one group.
+    Reference: CARAFE (Wang et al., ICCV 2019), the reassembly module, with one group.
     """
     _, height, width, taps = ops.shape(kernels)
     size = round(taps**0.5)
@@ -49,9 +49,8 @@ def _matrices(kernels, size, scale, grid):
     """Lay out kernels (B, H, W, k²) as (tiles, outputs, window), mostly zeros."""
     window, side = TILE + size - 1, scale * TILE
     x = _pad(kernels, (0, 0), (grid[0] * side, grid[1] * side))
-    # (tiles, side, side·k²)
     x = ops.reshape(x, (-1, side, grid[1], side * size**2))
-    x = ops.transpose(x, (0, 2, 1, 3))
+    x = ops.transpose(x, (0, 2, 1, 3))  # (B·rows, columns, side, side·k²)
     x = ops.reshape(x, (-1, size, size))
     margin = (0, window - size)
     x = ops.pad(x, ((0, 0), margin, margin))

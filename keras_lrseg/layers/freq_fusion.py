@@ -29,8 +29,8 @@ class FreqFusion(keras.layers.Layer):
     Raises:
         ValueError: if a width or the sizes do not fit.
 
-    Reference: Frequency-aware Feature Fusion for Dense Image Prediction (Chen et al.),
-    section 4; OffSeg, section 4.1. Exact sizes and order are those of OffSeg's code.
+    Reference: Frequency-aware Feature Fusion for Dense Image Prediction (Chen et al.,
+    TPAMI 2024), with the sizes and the order of OffSeg's code.
     """
 
     def build(self, input_shape):
@@ -88,8 +88,9 @@ class FreqFusion(keras.layers.Layer):
     def attention_flops(self, input_shape):
         """Multiply-accumulates of the reassembly: features times kernels of a pixel.
 
-        Counted as defined, k² for each value. Similarities and bilinear reads, below a
-        tenth of it, are left out, as normalizations and resizing are elsewhere.
+        Counted as defined, k² for each value; the zeros that tiles multiply besides are
+        not. Similarities and bilinear reads, about a tenth of it, are left out, as
+        normalizations and resizing are elsewhere; so count the authors' figures.
         """
         (batch, height, width, c), (*_, d) = input_shape
         sharpened = (c + d) // 4 + c

@@ -27,9 +27,11 @@ class SimilarityGuidedResampler(keras.layers.Layer):
     so Xavier is what this layer takes.
 
     Raises:
-        ValueError: if C is below 8, or no multiple of its C//8 groups.
+        ValueError: if C is below 8, or no multiple of its C//8 groups, or the map's
+            channels are no multiple of 4.
 
-    Reference: FreqFusion (Chen et al., TPAMI 2024), section 4.2.
+    Reference: Frequency-aware Feature Fusion for Dense Image Prediction (Chen et al.,
+    TPAMI 2024), the offset generator.
     """
 
     def build(self, input_shape):
@@ -179,7 +181,8 @@ def _cells(offset, size, axis):
     position = ops.reshape(ops.arange(size, dtype="int32"), shape)
     position = ops.cast(position, "float32") + offset
     position = ops.clip(position, 0.0, ops.cast(size - 1, "float32"))
-    first = ops.minimum(ops.cast(position, "int32"), size - 1 - step)
+    # Clipped once more, since a position may be no number.
+    first = ops.clip(ops.cast(position, "int32"), 0, size - 1 - step)
     return first, step, position - ops.cast(first, "float32")
 
 

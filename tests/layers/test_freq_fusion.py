@@ -92,6 +92,15 @@ def test_each_group_reads_where_its_own_offset_points():
         )
 
 
+def test_position_that_is_no_number_gives_none():
+    offset = np.zeros((1, 2, 3, 8), "float32")
+    offset[0, 1, 1, 1] = np.nan
+    output = read(np.ones((1, 2, 3, 8), "float32"), offset)
+    expected = np.zeros(output.shape, bool)
+    expected[0, 1, 1, 2:4] = True
+    np.testing.assert_array_equal(np.isnan(output), expected)
+
+
 def test_interleaving_cuts_the_last_row_and_column_of_odd_sizes():
     x = normal("map", (2, 3, 4, 12))
     whole = numpy(interleave(ops.convert_to_tensor(x), (6, 8)))
