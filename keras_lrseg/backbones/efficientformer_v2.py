@@ -12,7 +12,8 @@ no norms on the outputs.
 import keras
 import numpy as np
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
+from keras_lrseg.backbones.pyramid import PyramidBackbone
 from keras_lrseg.layers import (
     AttentionDownsampling,
     ConvolutionNorm,
@@ -69,7 +70,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class EfficientFormerV2Backbone(keras.Model):
+class EfficientFormerV2Backbone(PyramidBackbone):
     """EfficientFormerV2's backbone: images to a pyramid of features.
 
     Every halving of a map rounds up. Attention in stage 3 works on a map halved once
@@ -146,20 +147,14 @@ class EfficientFormerV2Backbone(keras.Model):
 
         # === Functional Model ===
         images = keras.Input(input_shape, name="images")
-        x, pyramid = images, {}
-        for i, layers in enumerate(stages):
+        x, features = images, []
+        for layers in stages:
             for layer in layers:
                 x = layer(x)
-            pyramid[f"P{i + 2}"] = x
-        super().__init__(inputs=images, outputs=pyramid, name=name)
+            features.append(x)
 
         # === Config ===
-        self.dtype_policy = dtype
-        self.pyramid_outputs = pyramid
-        self.pyramid_level_inputs = {
-            f"P{i + 2}": layers[-1].name for i, layers in enumerate(stages)
-        }
-        self.settings = {
+        settings = {
             "channels": tuple(channels),
             "expansion_ratios": tuple(map(tuple, expansion_ratios)),
             "attention_blocks": attention_blocks,
@@ -168,17 +163,14 @@ class EfficientFormerV2Backbone(keras.Model):
             "layer_scale": layer_scale,
             "input_shape": input_shape,
         }
-
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
-    def get_config(self):
-        return {
-            **self.settings,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }
+        super().__init__(
+            images,
+            features,
+            [layers[-1].name for layers in stages],
+            settings,
+            name,
+            dtype,
+        )
 
 
 def _downsamplings(channels, resolution, dtype):

@@ -11,7 +11,8 @@ the outputs, and XL has batch norms in front of two blocks of its third stage.
 import keras
 import numpy as np
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
+from keras_lrseg.backbones.pyramid import PyramidBackbone
 from keras_lrseg.layers import (
     ConvolutionalStem,
     LRFormerStage,
@@ -50,7 +51,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class LRFormerBackbone(keras.Model):
+class LRFormerBackbone(PyramidBackbone):
     """LRFormer's backbone: images to a pyramid of features.
 
     Args:
@@ -127,17 +128,13 @@ class LRFormerBackbone(keras.Model):
 
         # === Functional Model ===
         images = keras.Input(input_shape, name="images")
-        x, pyramid = images, {}
+        x, features = images, []
         for i in range(4):
             x = stages[i](embeddings[i](x))
-            pyramid[f"P{i + 2}"] = x
-        super().__init__(inputs=images, outputs=pyramid, name=name)
+            features.append(x)
 
         # === Config ===
-        self.dtype_policy = dtype
-        self.pyramid_outputs = pyramid
-        self.pyramid_level_inputs = {f"P{i + 2}": stages[i].name for i in range(4)}
-        self.settings = {
+        settings = {
             "channels": tuple(channels),
             "depths": tuple(depths),
             "num_heads": tuple(num_heads),
@@ -150,14 +147,6 @@ class LRFormerBackbone(keras.Model):
             "feed_forward_depthwise": feed_forward_depthwise,
             "input_shape": input_shape,
         }
-
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
-    def get_config(self):
-        return {
-            **self.settings,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }
+        super().__init__(
+            images, features, [stage.name for stage in stages], settings, name, dtype
+        )

@@ -10,7 +10,8 @@ The published weights of NVIDIA are for non-commercial use.
 import keras
 import numpy as np
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
+from keras_lrseg.backbones.pyramid import PyramidBackbone
 from keras_lrseg.layers import MixTransformerStage
 
 # Widths and depths of the four stages.
@@ -25,7 +26,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class MixTransformerBackbone(keras.Model):
+class MixTransformerBackbone(PyramidBackbone):
     """Mix Transformer: images to a pyramid of features.
 
     Args:
@@ -92,16 +93,13 @@ class MixTransformerBackbone(keras.Model):
 
         # === Functional Model ===
         images = keras.Input(input_shape, name="images")
-        x, pyramid = images, {}
-        for i, stage in enumerate(stages):
-            x = pyramid[f"P{i + 2}"] = stage(x)
-        super().__init__(inputs=images, outputs=pyramid, name=name)
+        x, features = images, []
+        for stage in stages:
+            x = stage(x)
+            features.append(x)
 
         # === Config ===
-        self.dtype_policy = dtype
-        self.pyramid_outputs = pyramid
-        self.pyramid_level_inputs = {f"P{i + 2}": stages[i].name for i in range(4)}
-        self.settings = {
+        settings = {
             "channels": tuple(channels),
             "depths": tuple(depths),
             "num_heads": tuple(num_heads),
@@ -111,14 +109,6 @@ class MixTransformerBackbone(keras.Model):
             "epsilon": epsilon,
             "input_shape": input_shape,
         }
-
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
-    def get_config(self):
-        return {
-            **self.settings,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }
+        super().__init__(
+            images, features, [stage.name for stage in stages], settings, name, dtype
+        )

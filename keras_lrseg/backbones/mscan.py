@@ -10,7 +10,8 @@ deviation √(2/fan_out), biases at zero.
 import keras
 import numpy as np
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
+from keras_lrseg.backbones.pyramid import PyramidBackbone
 from keras_lrseg.layers import ConvolutionNorm, MSCABlock, gelu
 from keras_lrseg.layers.convolution import kaiming_normal
 
@@ -40,7 +41,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class MSCANBackbone(keras.Model):
+class MSCANBackbone(PyramidBackbone):
     """MSCAN: images to a pyramid of features.
 
     Args:
@@ -96,7 +97,7 @@ class MSCANBackbone(keras.Model):
         # === Functional Model ===
         images = keras.Input(input_shape, name="images")
         x = downsampling(channels[0] // 2, "embedding0", gelu)(images)
-        pyramid = {}
+        features = []
         for i in (1, 2, 3, 4):
             x = downsampling(channels[i - 1], f"embedding{i}")(x)
             for j in range(depths[i - 1]):
@@ -111,14 +112,10 @@ class MSCANBackbone(keras.Model):
             x = keras.layers.LayerNormalization(
                 epsilon=1e-5, name=f"norm{i}", dtype=dtype
             )(x)
-            pyramid[f"P{i + 1}"] = x
-        super().__init__(inputs=images, outputs=pyramid, name=name)
+            features.append(x)
 
         # === Config ===
-        self.dtype_policy = dtype
-        self.pyramid_outputs = pyramid
-        self.pyramid_level_inputs = {f"P{i + 1}": f"norm{i}" for i in (1, 2, 3, 4)}
-        self.settings = {
+        settings = {
             "channels": tuple(channels),
             "depths": tuple(depths),
             "expansion_ratios": tuple(expansion_ratios),
@@ -126,14 +123,6 @@ class MSCANBackbone(keras.Model):
             "layer_scale": layer_scale,
             "input_shape": input_shape,
         }
-
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
-    def get_config(self):
-        return {
-            **self.settings,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }
+        super().__init__(
+            images, features, [f"norm{i}" for i in (1, 2, 3, 4)], settings, name, dtype
+        )

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.decoders.lr_decoder import check_levels
+from keras_lrseg.decoders.levels import check_levels
 from keras_lrseg.layers import ConvolutionNorm, FreqFusion, resize_bilinear
 from keras_lrseg.layers.convolution import kaiming_normal
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.decoders.lr_decoder import check_levels
+from keras_lrseg.decoders.levels import check_levels
 from keras_lrseg.layers import (
     ConvolutionNorm,
     GroupNormalization,

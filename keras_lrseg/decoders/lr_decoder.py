@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_lrseg.decoders.levels import check_levels
 from keras_lrseg.layers import LRFormerBlock, PointwiseConvolution, resize_bilinear
 from keras_lrseg.layers.normalization import batch_norm
 
@@ -101,13 +102,3 @@ class LRDecoder(keras.layers.Layer):
             "expansion_ratio": self.expansion_ratio,
             "layer_scale": self.layer_scale,
         }
-
-
-def check_levels(pyramid, levels, name):
-    """Raise ValueError if a pyramid (a dict) lacks one of the levels."""
-    if not isinstance(pyramid, dict) or not set(levels) <= set(pyramid):
-        came = sorted(pyramid) if isinstance(pyramid, dict) else type(pyramid).__name__
-        raise ValueError(
-            f"{name} expects a dict of features with the levels {list(levels)}, as "
-            f"`backbone.pyramid_outputs` holds them. Received: {came}"
-        )
