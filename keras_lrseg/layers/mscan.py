@@ -32,13 +32,9 @@ class MultiScaleConvolutionalAttention(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.local = self._depthwise(5, "local")
-        self.strips = [
-            (
-                self._depthwise((1, size), f"row{size}"),
-                self._depthwise((size, 1), f"column{size}"),
-            )
-            for size in STRIPS
-        ]
+        # Two plain lists: Keras 3.12 does not save the weights of lists in lists.
+        self.rows = [self._depthwise((1, size), f"row{size}") for size in STRIPS]
+        self.columns = [self._depthwise((size, 1), f"column{size}") for size in STRIPS]
 
     def _depthwise(self, kernel_size, name):
         return DepthwiseConvolution(
@@ -61,7 +57,7 @@ class MultiScaleConvolutionalAttention(keras.layers.Layer):
         self.project_in = self._pointwise(input_shape[-1], "project_in", gelu)
         self.mix = self._pointwise(input_shape[-1], "mix")
         self.project_out = self._pointwise(input_shape[-1], "project_out")
-        depthwise = (self.local, *(layer for strip in self.strips for layer in strip))
+        depthwise = (self.local, *self.rows, *self.columns)
         for layer in (self.project_in, *depthwise, self.mix, self.project_out):
             layer.build(input_shape)
 
@@ -69,7 +65,7 @@ class MultiScaleConvolutionalAttention(keras.layers.Layer):
         values = self.project_in(x)
         near = self.local(values)
         around = near
-        for row, column in self.strips:
+        for row, column in zip(self.rows, self.columns, strict=True):
             around = around + column(row(near))
         return x + self.project_out(self.mix(around) * values)
 
