@@ -24,7 +24,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # The libraries that models are plugged together with in tests/neighbours.
 $(VENV)/neighbours: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[neighbours]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[neighbours]' \
+	    || echo "KerasHub and KerasCV cannot be installed: their tests are skipped."
 	touch $@
 
 demo: install

@@ -59,6 +59,8 @@ def torch_tensor(key, shape, depthwise_gain=1.0):
         values = 0.1 + 0.05 * values
     elif leaf.startswith("attention_biases"):
         values *= 0.1
+    elif leaf.startswith("hamming"):
+        values = np.ones(shape)
     elif leaf == "cls_repr":
         values *= 0.3
     elif key.endswith("talking_head2.bias"):

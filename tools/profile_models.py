@@ -48,6 +48,7 @@ LRFORMER = (
     ("LRFormerLClassifier", 1000, (224, 224), "6", 101.41, 15.56),
     ("LRFormerXLClassifier", 1000, (224, 224), "6", 186.99, 31.42),
 )
+CHANNELS = (64, 128, 512, 1024, 2048)  # of Table 7; 256 is OffSeg-T itself
 OFFSEG = (
     ("paper_params_m", "paper_flops_g", "code_params_m", "code_flops_g"),
     ("OffSegT", *ADE, 6.2, 5.3, 6.222, 9.54),
@@ -71,6 +72,7 @@ OFFSEG = (
     ("SegFormerB4-offset", *ADE, None, None, 61.578, 59.19),
     ("SegFormerB5", *ADE, None, None, 82.008, 74.85),
     ("SegFormerB5-offset", *ADE, None, None, 82.178, 75.13),
+    *((f"OffSegT-{c}", *ADE, None, None, None, None) for c in CHANNELS),
     ("OffSegT", *CITY, None, 44.8, None, 88.7),
     ("OffSegB", *CITY, None, 86.5, None, 152.6),
     ("OffSegL", *CITY, None, 143.4, None, 230.3),
@@ -109,6 +111,8 @@ def write(table: tuple, out: pathlib.Path) -> None:
         for label, classes, size, *published in rows:
             name, _, classifier = label.partition("-")
             settings = {"classifier": classifier} if classifier else {}
+            if classifier.isdigit():
+                settings = {"decoder_channels": int(classifier)}
             model = models.make(name, num_classes=classes, **settings)
             result = profile(model, size)
             counts = [getattr(result, count) for count in COUNTS]

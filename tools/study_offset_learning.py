@@ -1,9 +1,10 @@
 """Does Offset Learning help? Table 6 of the OffSeg paper on the demo data.
 
-OffSeg-T from random weights on the land cover tiles, with five classifiers or decoders
+OffSeg-T from random weights on the land cover tiles, with six classifiers or decoders
 and nothing else changed: same data, steps, batches, learning rate and seeds.
 
     pixel      1×1 convolution
+    norm       the layer norm over classes that Offset Learning ends with, no offsets
     class      Offset Learning, class branch alone
     feature    Offset Learning, feature branch alone
     both       Offset Learning
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import bench
 
-CONFIGURATIONS = ("pixel", "class", "feature", "both", "plain")
+CONFIGURATIONS = ("pixel", "norm", "class", "feature", "both", "plain")
 LEARNING_RATE = 1e-3  # from scratch, as the demo trains
 
 
@@ -127,8 +128,8 @@ def make(name: str, num_classes: int):
         return keras_lrseg.OffSegT(num_classes, classifier="pixel")
     classifier = OffsetLearning(
         num_classes,
-        class_offset=name != "feature",
-        feature_offset=name != "class",
+        class_offset=name not in ("norm", "feature"),
+        feature_offset=name not in ("norm", "class"),
         name="classifier",
     )
     return keras_lrseg.OffSegT(

@@ -27,10 +27,10 @@ class Profile:
         flops: multiply-accumulates of convolutions, linear maps and attention products.
             Pooling, resizing, norms and activations are left out.
         conv_flops: those of convolutions alone.
-        attention_flops: those of products of activations alone: attention, Offset
-            Learning, matrix factorisation.
-        published_flops: `flops` with those products as the papers write them, where
-            this library multiplies in a cheaper order.
+        attention_flops: those of the products that are no layer of their own:
+            attention, Offset Learning, matrix factorisation, reassembly.
+        published_flops: `flops` as the authors' code multiplies, where this library
+            takes a cheaper order.
         parts: the same of backbone, decoder and classifier, by name.
     """
 

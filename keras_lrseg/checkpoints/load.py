@@ -230,8 +230,12 @@ def _copy_keras(source, target, path, head=frozenset(), other_tables=False):
         for name, v in wanted.items()
         if name not in values or values[name].shape != v.shape
     ]
-    if not head:
-        unfit += [f"{name} (model none)" for name in values if name not in wanted]
+    left_out = {v.path for v in source.classifier.variables} if head else set()
+    unfit += [
+        f"{name} (model none)"
+        for name in values
+        if name not in wanted and name not in left_out
+    ]
     if unfit:
         raise ValueError(
             f"{path} does not fit this model: {len(unfit)} weights differ, first "

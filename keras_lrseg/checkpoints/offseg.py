@@ -5,10 +5,21 @@ import re
 from keras_lrseg.checkpoints.convert import Names, State
 
 SUBPIXEL = re.compile(r"(^|\.)(offset|direct_scale)\.(weight|bias)$")
+WINDOW = re.compile(r"(^|\.)hamming_(low|high)pass$")
 
 
 def _prepare_decoder(state: State) -> State:
-    """Reorder output channels from PyTorch's pixel shuffle, (C, 2×2), to (2×2, C)."""
+    """Reorder output channels from PyTorch's pixel shuffle, (C, 2×2), to (2×2, C).
+
+    Raises:
+        ValueError: if the checkpoint filters with a window, which OffSeg does not.
+    """
+    for key, value in state.items():
+        if WINDOW.search(key) and (value != 1).any():
+            raise ValueError(
+                f"{key} is a window. Expected 1 everywhere: OffSeg's FreqFusion has "
+                "none."
+            )
 
     def reorder(array):
         by_pixel = array.reshape(-1, 4, *array.shape[1:]).swapaxes(0, 1)
@@ -34,6 +45,6 @@ DECODER = Names(
     (r"norm_high/", r"norm_hr/"),
     (r"norm_low/", r"norm_lr/"),
     # Windows of ones, and positions that the resampler makes anew for each size.
-    unused=(r"(^|\.)hamming_(low|high)pass$", r"(^|\.)init_pos$"),
+    unused=(WINDOW.pattern, r"(^|\.)init_pos$"),
     prepare=_prepare_decoder,
 )

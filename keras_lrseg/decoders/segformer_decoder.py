@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_lrseg.decoders.levels import check_levels
 from keras_lrseg.layers import ConvolutionNorm, PointwiseConvolution, resize_bilinear
+from keras_lrseg.layers.convolution import kaiming_normal
 from keras_lrseg.layers.normalization import batch_norm
 
 
@@ -40,12 +41,22 @@ class SegFormerDecoder(keras.layers.Layer):
         dtype = {"dtype": self.dtype_policy}
         self.convolutions = [
             ConvolutionNorm(
-                channels, activation="relu", name=f"convolution{i}", **dtype
+                channels,
+                activation="relu",
+                kernel_initializer=kaiming_normal(),
+                name=f"convolution{i}",
+                **dtype,
             )
             for i in range(4)
         ]
         self.fusions = [
-            PointwiseConvolution(channels, use_bias=False, name=f"fusion{i}", **dtype)
+            PointwiseConvolution(
+                channels,
+                use_bias=False,
+                kernel_initializer=kaiming_normal(),
+                name=f"fusion{i}",
+                **dtype,
+            )
             for i in range(4)
         ]
         self.norm = batch_norm(name="norm", **dtype)

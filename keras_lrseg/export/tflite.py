@@ -30,7 +30,9 @@ def export_tflite(
 
     The file takes uint8 RGB (1, H, W, 3) and gives, at the decoder's stride s, float32
     logits (1, H/s, W/s, K) or uint8 labels (1, H/s, W/s). It is run in LiteRT on real
-    images and compared with the model; a file that disagrees is not kept. A model of
+    images and compared with the model; a file that disagrees is not kept. Its
+    description names the model, the classes and, with Offset Learning, the patent
+    notice. A model of
     half precision is exported, and compared, in float32. On JAX and PyTorch the work is
     done in a process of its own, on the TensorFlow backend.
 
@@ -57,7 +59,7 @@ def export_tflite(
     if images is None:
         images = _demo_images(size)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_convert(model, size, output))
+        temporary.write_bytes(_described(_convert(model, size, output), model))
         return _compare(model, temporary, output, images)
 
 
@@ -146,6 +148,20 @@ def _convert(model, size, output):
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()
+
+
+def _described(content, model):
+    """The file with a description of what it is: model, classes, patent notice."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    graph = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    parts = [f"{model.name}, {model.num_classes} classes"]
+    if model.classes:
+        parts.append(f"classes: {', '.join(model.classes)}")
+    notices = [getattr(layer, "NOTICE", "") for layer in model._flatten_layers()]
+    parts += dict.fromkeys(filter(None, notices))
+    graph.description = ". ".join(parts)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(graph))
 
 
 def _compare(model, path, output, images):

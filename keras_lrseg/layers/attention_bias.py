@@ -59,7 +59,7 @@ def bicubic_matrix(size_in, size_out):
     return _bicubic_matrix(ops, size_in, size_out)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # 32 MB each for an image of 1024×2048
 def _constant_bicubic_matrix(size_in, size_out):
     return _bicubic_matrix(np, size_in, size_out)
 

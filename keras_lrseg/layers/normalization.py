@@ -8,11 +8,15 @@ from keras import ops
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` of the last axis, quick in PyTorch's inference.
 
-    One pass there, where `keras.ops` takes three. Takes the same arguments but `axis`;
-    masks are not looked at.
+    One pass there, where `keras.ops` takes three. Takes the same arguments but `axis`,
+    `center` and `scale`; masks are not looked at.
 
     Input and output: (B, H, W, C).
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        _check_affine(self)
 
     def call(self, inputs, training=None):
         if keras.config.backend() != "torch" or (training and self.trainable):
@@ -47,6 +51,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
 
     def __init__(self, groups=32, epsilon=1e-5, **kwargs):
         super().__init__(groups=groups, epsilon=epsilon, **kwargs)
+        _check_affine(self)
 
     def call(self, inputs):
         gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
@@ -73,6 +78,14 @@ class GroupNormalization(keras.layers.GroupNormalization):
         # A product: delegates do not take the operator that repeats.
         x = x * ops.ones((1, 1, size), x.dtype)
         return ops.reshape(x, (-1, 1, 1, channels))
+
+
+def _check_affine(layer):
+    if layer.axis != -1 or not (layer.center and layer.scale):
+        raise ValueError(
+            f"{type(layer).__name__} normalises the last axis, with scale and center. "
+            f"Received: axis={layer.axis}, scale={layer.scale}, center={layer.center}"
+        )
 
 
 def _torch_can_differentiate(x):

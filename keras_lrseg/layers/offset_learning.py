@@ -10,6 +10,11 @@ from keras import ops
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.linear import linear
 
+NOTICE = (
+    "Patent notice: the authors of OffSeg permit non-commercial use of Offset Learning "
+    "only"
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class OffsetLearning(keras.layers.Layer):
@@ -46,6 +51,8 @@ class OffsetLearning(keras.layers.Layer):
     >>> OffsetLearning(19)(keras.ops.ones((1, 64, 128, 256))).shape
     (1, 64, 128, 19)
     """
+
+    NOTICE = NOTICE  # exported files carry it
 
     def __init__(self, num_classes, class_offset=True, feature_offset=True, **kwargs):
         super().__init__(**kwargs)
@@ -91,7 +98,7 @@ class OffsetLearning(keras.layers.Layer):
         if self.feature_offset:
             values = self.feature_projection(representations)  # (K, C)
             values = ops.matmul(values, ops.swapaxes(aligned, -1, -2))  # (B, K, K)
-            logits += pixelwise_product(_softmax(affinity), values)
+            logits = logits + pixelwise_product(_softmax(affinity), values)
         return self.norm(logits)
 
     def compute_output_shape(self, input_shape):
@@ -146,6 +153,8 @@ class MaskOffsetLearning(keras.layers.Layer):
     Reference: OffSeg, section 3.3 and Table 5 (Mask2Former).
     """
 
+    NOTICE = NOTICE
+
     def build(self, input_shape):
         embeddings, features = input_shape
         channels = features[-1]
@@ -192,10 +201,13 @@ def _projection(shape, name, dtype):
 def _attend_to_pixels(affinity, x):
     """Mean of the pixels x by class: (B, H, W, K) and (B, H, W, C) to (B, K, C)."""
     _, height, width, channels = ops.shape(x)
-    pixels = height * width
+    pixels, dtype = height * width, x.dtype
+    if dtype == "float16":  # too small a range for the weights of many pixels
+        affinity, x = ops.cast(affinity, "float32"), ops.cast(x, "float32")
     affinity = ops.reshape(affinity, (-1, pixels, affinity.shape[-1]))
     weights = ops.swapaxes(_softmax(affinity, axis=1), 1, 2)  # (B, K, N)
-    return ops.matmul(weights, ops.reshape(x, (-1, pixels, channels)))
+    mean = ops.matmul(weights, ops.reshape(x, (-1, pixels, channels)))
+    return ops.cast(mean, dtype)
 
 
 def _softmax(x, axis=-1):

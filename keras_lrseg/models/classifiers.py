@@ -5,6 +5,11 @@ import keras
 from keras_lrseg.layers import OffsetLearning, PointwiseConvolution
 
 
+def is_offset(classifier) -> bool:
+    """Whether a `classifier=` argument means Offset Learning."""
+    return classifier == "offset" or isinstance(classifier, OffsetLearning)
+
+
 def make_classifier(classifier, num_classes, dtype=None):
     """Return a classification layer.
 

@@ -8,6 +8,7 @@ level, 256 channels in all variants.
 
 from keras_lrseg.backbones.mix_transformer import VARIANTS, MixTransformerBackbone
 from keras_lrseg.decoders import SegFormerDecoder
+from keras_lrseg.models.classifiers import is_offset
 from keras_lrseg.models.variants import (
     RETURNS_SEGMENTER,
     SEGMENTER_ARGUMENTS,
@@ -24,6 +25,7 @@ permit non-commercial use of the method only.
 Args:
 {arguments}\
     decoder_channels: of the decoder; the authors of SegFormer take 768 from B2 on.
+    epsilon: of the backbone's layer norms; 1e-5 for Hugging Face's checkpoints.
 
 `dropout_rate=None` is 0.1, with `classifier="offset"` 0.
 
@@ -50,18 +52,19 @@ def _segmenter(variant):
         dropout_rate=None,
         drop_path_rate=None,
         decoder_channels=256,
+        epsilon=1e-6,
         reset_head=False,
         name=default_name,
         dtype=None,
     ):
-        offset = classifier == "offset"
+        offset = is_offset(classifier)
         if dropout_rate is None:
             dropout_rate = 0.0 if offset else 0.1
         settings = dict(VARIANTS[variant])
         if drop_path_rate is not None:
             settings["drop_path_rate"] = drop_path_rate
         backbone = MixTransformerBackbone(
-            **settings, input_shape=input_shape, dtype=dtype
+            **settings, epsilon=epsilon, input_shape=input_shape, dtype=dtype
         )
         decoder = SegFormerDecoder(
             decoder_channels, pool=offset, name="decoder", dtype=dtype

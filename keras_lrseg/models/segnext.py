@@ -10,6 +10,7 @@ results repeat.
 
 from keras_lrseg.backbones.mscan import VARIANTS, MSCANBackbone
 from keras_lrseg.decoders import HamburgerDecoder
+from keras_lrseg.models.classifiers import is_offset
 from keras_lrseg.models.variants import (
     RETURNS_SEGMENTER,
     SEGMENTER_ARGUMENTS,
@@ -62,7 +63,7 @@ def _segmenter(variant):
         if drop_path_rate is not None:
             settings["drop_path_rate"] = drop_path_rate
         if dropout_rate is None:
-            dropout_rate = 0.0 if classifier == "offset" else 0.1
+            dropout_rate = 0.0 if is_offset(classifier) else 0.1
         backbone = MSCANBackbone(**settings, input_shape=input_shape, dtype=dtype)
         decoder = HamburgerDecoder(
             decoder_channels or DECODER_CHANNELS[variant],

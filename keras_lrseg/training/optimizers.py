@@ -5,7 +5,7 @@ import keras
 from keras_lrseg.training.schedule import WarmupPolynomial
 
 # Parts of a variable's path that weight decay leaves alone: norms, biases and scales.
-NO_DECAY = ("gamma", "beta", "bias", "scale")
+NO_DECAY = ("gamma", "beta", "bias", "scale", "attention_bias")
 
 
 def make_optimizer(

@@ -45,7 +45,7 @@ def used_shapes(name):
     shapes = {}
     for prefix, names in parts:
         tensors = {
-            key.removeprefix(prefix): np.empty(shape)
+            key.removeprefix(prefix): np.ones(shape)
             for key, shape in manifest(name).items()
             if key.startswith(prefix) and not key.endswith("num_batches_tracked")
         }

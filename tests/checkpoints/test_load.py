@@ -295,6 +295,12 @@ def test_reset_head_of_a_keras_file_keeps_the_head(source, target, tmp_path):
     assert all(map(np.array_equal, target.classifier.get_weights(), head))
 
 
+def test_reset_head_of_a_keras_file_drops_nothing_but_the_head(target, tmp_path):
+    deeper = filled(lambda: tiny_segmenter(backbone=tiny_backbone(depths=(1, 1, 3, 1))))
+    with refused("does not fit", "model none", model=target):
+        load_weights(target, save_keras(deeper, tmp_path), reset_head=True)
+
+
 def test_reset_head_of_h5_is_refused_with_the_ways_out(source, target, tmp_path):
     path = save_h5(source, tmp_path)
     with refused("reset_head=True", ".keras", path, model=target):

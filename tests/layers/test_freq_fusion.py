@@ -159,3 +159,10 @@ def test_widths_that_do_not_fit_are_refused():
         FreqFusion().build(shapes(36, 40))
     with refused("multiple of 4", "30"):
         SimilarityGuidedResampler().build([*shapes(16, 16), (1, 4, 4, 30)])
+
+
+def test_checkpoint_with_a_window_is_refused():
+    state = {"freqfusions.0.hamming_lowpass": np.ones((1,))}
+    assert DECODER.used(state) == {}
+    with refused("freqfusions.0.hamming_lowpass", "window"):
+        DECODER.used({"freqfusions.0.hamming_lowpass": np.full((5, 5), 0.08)})

@@ -1,9 +1,11 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 
-from keras_lrseg.layers import batch_norm
-from tests.helpers import fill, images, numpy
+from keras_lrseg.layers import GroupNormalization, batch_norm
+from tests.helpers import fill, images, numpy, refused
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,10 @@ def test_batch_norm_is_keras_with_the_settings_of_pytorch(size, dtype, tolerance
         np.testing.assert_allclose(result, expected, tolerance, tolerance)
         for a, b in zip(numpy(ours.weights), numpy(theirs.weights), strict=True):
             np.testing.assert_allclose(a, b, 1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"axis": 1}, {"scale": False}, {"center": False}])
+@pytest.mark.parametrize("make", [batch_norm, partial(GroupNormalization, 2)])
+def test_other_axes_and_no_weights_are_refused(make, settings):
+    with refused("last axis", *settings):
+        make(**settings)

@@ -6,10 +6,12 @@ import keras
 import pytest
 
 import keras_lrseg
-from keras_lrseg import OffSegT
+from keras_lrseg import OffSegT, SemanticSegmenter
 from keras_lrseg.analysis import profile
 from keras_lrseg.backbones import EfficientFormerV2Backbone
 from keras_lrseg.decoders import FreqFusionDecoder
+from keras_lrseg.export import export_tflite
+from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.classifiers import make_classifier
 from tests.helpers import (
     assert_offseg,
@@ -19,6 +21,7 @@ from tests.helpers import (
     no_weights,
     offseg_inputs,
     run,
+    tensorflow_only,
     tiny_segmenter,
     torch_state,
 )
@@ -141,3 +144,24 @@ def test_segmenter_trains_as_the_authors_do(variant, rate):
 @pytest.mark.parametrize("variant", COSTS)
 def test_documentation_has_the_patent_notice(variant):
     assert "Patent notice" in getattr(keras_lrseg, f"OffSeg{variant}").__doc__
+
+
+@tensorflow_only
+def test_file_for_phones_agrees_at_an_odd_size_and_has_the_patent_notice(tmp_path):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    backbone = EfficientFormerV2Backbone(
+        (8, 16, 16, 24), ((2,), (2,), (2,), (2,)), 1, resolution=64
+    )
+    model = SemanticSegmenter(
+        backbone,
+        FreqFusionDecoder((32,) * 4, 32, name="decoder"),
+        OffsetLearning(5, name="classifier"),
+    )
+    path = tmp_path / "model.tflite"
+    report = export_tflite(model, path, (65, 97))
+    assert "100.00% of the labels are the model's" in report
+    content = flatbuffer_utils.read_model(path)
+    assert b"Patent notice" in content.description
+    ranks = {len(t.shape) for t in content.subgraphs[0].tensors if t.shape is not None}
+    assert max(ranks) <= 4

@@ -90,7 +90,8 @@ def test_costs_are_those_of_the_authors_code(name):
 
 
 @pytest.mark.parametrize(
-    ("classifier", "rate", "stride"), [("pixel", 0.1, 4), ("offset", 0.0, 8)]
+    ("classifier", "rate", "stride"),
+    [("pixel", 0.1, 4), ("offset", 0.0, 8), (OffsetLearning(5), 0.0, 8)],
 )
 def test_classifier_decides_about_dropout_and_pooling(classifier, rate, stride):
     model = make(
