@@ -120,7 +120,7 @@ def memory_table(rows: list[dict]) -> str:
     """A line for each backend and size."""
     rows = newest(rows, ("model", "backend", "height", "width"))
     header = ["model", "backend", "size", "pixels", "peak", "of the step"]
-    header += ["ratio", "a megapixel more", "seconds"]
+    header += ["ratio", "a megapixel more"]
     body = []
     for row in rows:
         cells = [row["model"], BACKENDS[row["backend"]]]
@@ -128,9 +128,8 @@ def memory_table(rows: list[dict]) -> str:
         if row["status"] == "ok":
             cells += [gib(row["second_peak_mib"]), gib(row["step_mib"])]
             cells += [f"{row['memory_ratio']}×", gib(row["mib_per_mpixel"])]
-            cells += [row["second_step_s"]]
         else:
-            cells += [row["status"], "", "", "", ""]
+            cells += [row["status"], "", "", ""]
         body.append(cells)
     note = (
         "Resident memory of one training step, batch 1, float32; ratios are to the "
