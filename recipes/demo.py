@@ -3,7 +3,7 @@
     python recipes/demo.py --out demo-output
 
 Trains LRFormer-T from random weights, scores it on tiles it has not seen, draws a
-contact sheet, exports a TFLite file and runs that on one tile. About five minutes on two
+contact sheet, exports a TFLite file and runs that on one tile. Five minutes on two idle
 CPU cores; no download. Expected: a validation mIoU near 0.7, where answering "water"
 everywhere gives 0.10. Any backend (`KERAS_BACKEND`); an interrupted run goes on where
 its last checkpoint was.
