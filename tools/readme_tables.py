@@ -70,6 +70,9 @@ def rewritten(readme: str, results: Path) -> str:
 
 def forward_table(rows: list[dict]) -> str:
     """A line for each model and contender, a column for each size."""
+    # Of a group and size only the last run: ratios of others have another denominator.
+    last = {(row["group"], size_of(row)): row["commit"] for row in rows}
+    rows = [row for row in rows if row["commit"] == last[row["group"], size_of(row)]]
     rows = newest(rows, ("group", "contender", "height", "width"))
     sizes = sorted({size_of(row) for row in rows})
     lines = {}

@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+import zipfile
 
 import h5py
 import keras
@@ -111,6 +112,11 @@ def load_model(path):
         ValueError: if the file is damaged or not a Keras model.
     """
     path = resolve(path)
+    if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
+        raise ValueError(
+            f"{path} is not a readable .keras model: no whole zip file. Is the download "
+            "or copy complete?"
+        )
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras lets zip, JSON, HDF5 and type errors through.
