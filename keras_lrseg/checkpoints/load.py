@@ -114,8 +114,8 @@ def load_model(path):
     path = resolve(path)
     if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
         raise ValueError(
-            f"{path} is not a readable .keras model: no whole zip file. Is the download "
-            "or copy complete?"
+            f"{path} is not a readable .keras model: no whole zip file. Is the "
+            "download or copy complete?"
         )
     try:
         return keras.saving.load_model(path, compile=False)

@@ -98,7 +98,7 @@ def test_image_classifiers_cost_what_the_paper_says(classifier):
 
 
 @pytest.mark.slow
-def test_step_of_training_moves_every_weight_at_any_size():
+def test_step_of_training_moves_every_layer_at_any_size():
     backbone = EfficientFormerV2Backbone(
         (8, 8, 8, 8), ((1,),) * 4, attention_blocks=1, resolution=64, layer_scale=0.1
     )
