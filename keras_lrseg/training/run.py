@@ -1,9 +1,12 @@
 """A training run in a folder: log, checkpoints, scores, model; it can be resumed."""
 
+import contextlib
 import csv
 import json
 import math
 import pathlib
+import signal
+import threading
 
 import keras
 import numpy as np
@@ -110,14 +113,15 @@ def train(
     with atomic_path(out / "run.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
     if start < steps:
-        history = model.fit(
-            stream,
-            initial_epoch=start // epoch_steps,
-            epochs=math.ceil(steps / epoch_steps),
-            steps_per_epoch=min(epoch_steps, steps),
-            callbacks=callbacks,
-            shuffle=False,
-        )
+        with _interruptible() as interruption:
+            history = model.fit(
+                stream,
+                initial_epoch=start // epoch_steps,
+                epochs=math.ceil(steps / epoch_steps),
+                steps_per_epoch=min(epoch_steps, steps),
+                callbacks=[*callbacks, interruption],
+                shuffle=False,
+            )
         _check_finite(model, history, out)
     path = out / "model.keras"
     save_model(model, path)
@@ -184,6 +188,37 @@ class StopAfter(keras.callbacks.Callback):
         self.left -= 1
         if self.left == 0:
             self.model.stop_training = True
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Yield a callback that raises a Ctrl-C again if compiled code has lost it.
+
+    Python raises KeyboardInterrupt wherever it is, and where a library's compiled code
+    called it (JAX does so often) the exception goes no further.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def interrupt(*arguments):
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(*arguments)
+
+    def check(batch, logs=None):
+        if interrupted:
+            raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=check)
+    if not in_main_thread or handler is not signal.default_int_handler:
+        yield callback  # the program has a way of its own
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield callback
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _check_classes(model, dataset):

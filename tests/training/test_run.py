@@ -1,7 +1,9 @@
 """Training runs: what they leave behind, and that an interruption changes nothing."""
 
+import contextlib
 import csv
 import json
+import signal
 
 import keras
 import numpy as np
@@ -205,6 +207,20 @@ def test_other_number_of_classes_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ValueError, match="3 classes and the data 4"):
         train(tmp_path / "run", dataset=four)
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_that_a_library_swallows_ends_the_run_at_the_next_batch(
+    tmp_path, monkeypatch
+):
+    def swallow(model):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    after_epoch(monkeypatch, 0, swallow)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert len(log_of(tmp_path)) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def set_to_nan(model):
