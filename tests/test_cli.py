@@ -636,7 +636,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_ctrl_c_ends_a_training_at_once_and_says_how_to_go_on(toy, tmp_path):
+def test_ctrl_c_ends_a_training_and_says_how_to_go_on(toy, tmp_path):
     out = tmp_path / "run"
     command = f"train --model Toy {data_of(toy, 'train')} --crop 64 64 --batch 2 "
     command += f"--steps 1000000 --epoch-steps 5 --out {out}"

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import math
+import os
 import pathlib
 import signal
 import threading
@@ -192,10 +193,10 @@ class StopAfter(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def _interruptible():
-    """Yield a callback that raises a Ctrl-C again if compiled code has lost it.
+    """Yield a callback that ends the training after the batch in which Ctrl-C came.
 
-    Python raises KeyboardInterrupt wherever it is, and where a library's compiled code
-    called it (JAX does so often) the exception goes no further.
+    An exception raised wherever Python happens to be would not do: where the compiled
+    code of a library called it, as JAX often does, the exception goes no further.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
@@ -203,8 +204,11 @@ def _interruptible():
 
     def interrupt(*arguments):
         nonlocal interrupted
+        if interrupted:
+            signal.default_int_handler(*arguments)
         interrupted = True
-        signal.default_int_handler(*arguments)
+        # print is not for signal handlers: it may have been interrupted itself
+        os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
 
     def check(batch, logs=None):
         if interrupted:

@@ -1,6 +1,5 @@
 """Training runs: what they leave behind, and that an interruption changes nothing."""
 
-import contextlib
 import csv
 import json
 import signal
@@ -209,18 +208,28 @@ def test_other_number_of_classes_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_that_a_library_swallows_ends_the_run_at_the_next_batch(
-    tmp_path, monkeypatch
-):
-    def swallow(model):
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-    after_epoch(monkeypatch, 0, swallow)
+def test_ctrl_c_ends_the_run_after_the_next_batch(tmp_path, monkeypatch, capfd):
+    after_epoch(monkeypatch, 0, lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
+    assert "Ctrl-C again" in capfd.readouterr().err
     assert len(log_of(tmp_path)) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
+    reached = []
+
+    def twice(model):
+        signal.raise_signal(signal.SIGINT)
+        reached.append("first")
+        signal.raise_signal(signal.SIGINT)
+        reached.append("second")
+
+    after_epoch(monkeypatch, 0, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    assert reached == ["first"]
 
 
 def set_to_nan(model):
