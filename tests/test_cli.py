@@ -310,12 +310,12 @@ def save_torch(path, state):
 def test_help_shows_an_example(verb):
     status, out, _ = call(f"{verb} --help")
     assert status == 0
-    assert f"example: {cli.EXAMPLES[verb]}" in " ".join(out.split())
+    assert f"example: {cli.VERBS[verb].EXAMPLE}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_example_is_a_command_that_is_understood(verb):
-    program, *arguments = shlex.split(cli.EXAMPLES[verb])
+    program, *arguments = shlex.split(cli.VERBS[verb].EXAMPLE)
     assert program == "keras-lrseg"
     assert cli._parser().parse_args(arguments).verb == verb
 

@@ -1,0 +1,73 @@
+"""`keras-lrseg VERB`: parses arguments and calls the library; no logic of its own."""
+
+import argparse
+import os
+import sys
+
+from keras_lrseg.cli import convert, evaluate, export, mine, predict, profile, train
+
+VERBS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "profile": profile,
+    "mine": mine,
+    "convert": convert,
+}
+
+
+def main(argv=None) -> int:
+    """Run one command; returns the exit status (2 for an expected error)."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print(f"\n{arguments.interrupted}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = _expected(error)
+        if message is None or arguments.traceback:
+            raise
+        print(f"keras-lrseg {arguments.verb}: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _expected(error):
+    """One line about an error that the user can mend; None for any other."""
+    # What a dataset's own reader raises inside tf.data arrives as TensorFlow's error.
+    from_stream = type(error).__name__ in ("InvalidArgumentError", "UnknownError")
+    kinds = (ValueError, OSError, ImportError, FloatingPointError)
+    if not isinstance(error, kinds) and not from_stream:
+        return None
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if from_stream:
+        lines = [line for line in lines if "Error: " in line] or lines
+        return lines[0].partition("Error: ")[2] or lines[0]
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-lrseg",
+        description="Train, score, use and export segmentation models.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, module in VERBS.items():
+        verb = verbs.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.SUMMARY.capitalize() + ".",
+            epilog=f"example: {module.EXAMPLE}",
+        )
+        module.add_arguments(verb)
+        verb.add_argument(
+            "--traceback", action="store_true", help="show where an error came from"
+        )
+        verb.set_defaults(
+            run=module.run,
+            interrupted=getattr(module, "INTERRUPTED", "Interrupted."),
+        )
+    return parser

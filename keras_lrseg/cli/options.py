@@ -1,0 +1,71 @@
+"""What several commands share: options, class names, progress."""
+
+import argparse
+
+
+def add_data(verb):
+    verb.add_argument("--images", required=True, metavar="DIR")
+    verb.add_argument(
+        "--masks", required=True, metavar="DIR", help="PNG of train ids, 255 ignored"
+    )
+    verb.add_argument(
+        "--classes", metavar="FILE", help='a name a line, optionally "name #rrggbb"'
+    )
+
+
+def add_classifier(verb):
+    verb.add_argument(
+        "--classifier",
+        choices=("pixel", "offset"),
+        help="1×1 convolution or Offset Learning (default: the model's own)",
+    )
+
+
+def add_size(verb):
+    verb.add_argument(
+        "--size",
+        type=positive,
+        nargs=2,
+        required=True,
+        metavar=("H", "W"),
+        help="height and width in pixels",
+    )
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def classifier(arguments):
+    """What --classifier sets: nothing when it is not given, the model's own default."""
+    return {"classifier": arguments.classifier} if arguments.classifier else {}
+
+
+def classes_of(model):
+    return getattr(model, "classes", None) or [
+        f"class {i}" for i in range(model.output_shape[-1])
+    ]
+
+
+def progress(items):
+    """Yield the items of a sized iterable with a progress bar."""
+    update = progress_callback()
+    for done, item in enumerate(items, 1):
+        yield item
+        update(done, len(items))
+
+
+def progress_callback():
+    import keras
+
+    bars = []
+
+    def update(done, total):
+        if not bars:
+            bars.append(keras.utils.Progbar(total))
+        bars[0].update(done)
+
+    return update
