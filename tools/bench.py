@@ -59,9 +59,12 @@ class Worker:
         command: script and arguments; the script calls `serve`.
         backend: for KERAS_BACKEND.
         threads: for the environment variables of all libraries.
+        gpu: leave the GPU visible.
     """
 
-    def __init__(self, command: list[str], backend: str, threads: int):
+    def __init__(
+        self, command: list[str], backend: str, threads: int, gpu: bool = False
+    ):
         # All else that it prints; closed in __exit__.
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -70,7 +73,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, **environment(backend, threads)},
+            env={**os.environ, **environment(backend, threads, gpu)},
         )
 
     def ask(self, reserve: int = 0) -> dict:
@@ -138,13 +141,14 @@ class Rounds:
         warm_ups: int,
         rounds: int,
         threads: int,
+        gpu: bool = False,
     ):
         self.warm_ups = warm_ups
         self.versions, self.answers = {}, {}
         with ExitStack() as stack:
             self._workers = {}
             for name, (command, backend) in contenders.items():
-                worker = Worker(command, backend, threads)
+                worker = Worker(command, backend, threads, gpu)
                 self._workers[name] = stack.enter_context(worker)
                 if answer := self._ask(name):
                     self.versions[name] = answer["versions"]
@@ -194,13 +198,20 @@ def timed(run) -> float:
     return seconds
 
 
-def environment(backend: str, threads: int) -> dict[str, str]:
-    """Environment variables of a worker: on the CPU, with that many threads."""
+def environment(backend: str, threads: int, gpu: bool = False) -> dict[str, str]:
+    """Environment variables of a worker, with that many threads.
+
+    With a GPU, memory is taken as it is needed: several workers share it.
+    """
     threads = str(threads)
+    on_gpu = {
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+    on_cpu = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     return {
         "KERAS_BACKEND": backend,
-        "CUDA_VISIBLE_DEVICES": "",
-        "JAX_PLATFORMS": "cpu",
+        **(on_gpu if gpu else on_cpu),
         "OMP_NUM_THREADS": threads,  # torch
         "MKL_NUM_THREADS": threads,
         "TF_NUM_INTRAOP_THREADS": threads,
@@ -235,6 +246,16 @@ def git(*command: str) -> str:
         ["git", *command], cwd=ROOT, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+def gpu_model() -> str:
+    """Name of the first NVIDIA GPU; "" where there is none."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.splitlines()[0].strip()
 
 
 def cpu_model() -> str:
