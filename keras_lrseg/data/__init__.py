@@ -2,7 +2,10 @@
 
 from keras_lrseg.data.augment import MEAN_COLOUR
 from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset, load_demo
+from keras_lrseg.data.datasets import DATASETS, load_dataset
 from keras_lrseg.data.files import (
+    UNKNOWN_LABEL,
+    CorruptFile,
     atomic_path,
     check_labels,
     load_image,
@@ -14,13 +17,17 @@ from keras_lrseg.data.pictures import colour_labels, default_palette, overlay
 from keras_lrseg.data.pipeline import training_pipeline, validation_pipeline
 
 __all__ = [
+    "DATASETS",
     "IGNORE_LABEL",
     "MEAN_COLOUR",
+    "UNKNOWN_LABEL",
+    "CorruptFile",
     "SegmentationDataset",
     "atomic_path",
     "check_labels",
     "colour_labels",
     "default_palette",
+    "load_dataset",
     "load_demo",
     "load_image",
     "load_mask",

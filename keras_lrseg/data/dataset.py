@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_lrseg.data.class_names import Classes, resolve_classes
 from keras_lrseg.data.files import (
     IMAGE_SUFFIXES,
+    UNKNOWN_LABEL,
+    CorruptFile,
     check_labels,
     load_image,
     load_mask,
+    map_labels,
 )
-from keras_lrseg.data.pictures import default_palette
 
 IGNORE_LABEL = 255
-
-Classes = Sequence[str] | str | Path | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +35,14 @@ class SegmentationDataset:
     made by `from_folders`, `from_arrays` or `load_demo`.
 
     Args:
-        images: paths, or uint8 arrays (H, W, 3).
+        images: paths, or uint8 arrays (H, W, 3); a sequence may make them when asked.
         masks: paths or uint8 arrays (H, W), as many as images.
         classes: the names of train ids 0..K-1, K in 2..255.
-        palette: uint8 (K, 3), RGB.
+        palette: uint8 (K, 3), RGB; colours may repeat.
         name: for tables and messages.
+        label_map: where masks hold other values than train ids: uint8 (256,), the train
+            id of each value, 255 where it is ignored, `UNKNOWN_LABEL` where no mask may
+            hold it. None: the values are train ids, or 255.
 
     Raises: ValueError where these do not fit together.
     """
@@ -48,6 +52,7 @@ class SegmentationDataset:
     classes: tuple[str, ...]
     palette: np.ndarray
     name: str
+    label_map: np.ndarray | None = None
 
     def __post_init__(self):
         if len(self.images) != len(self.masks):
@@ -67,6 +72,8 @@ class SegmentationDataset:
                 f"Expected a palette of shape {(len(self.classes), 3)}, "
                 f"got {self.palette.shape}."
             )
+        if self.label_map is not None:
+            _check_label_map(self.label_map, len(self.classes))
 
     @classmethod
     def from_folders(
@@ -105,7 +112,7 @@ class SegmentationDataset:
             )
         mask_paths = [mask_of[stem] for stem in image_of]
         load_mask(mask_paths[0])
-        names, palette = _resolve_classes(classes, map(load_mask, mask_paths))
+        names, palette = resolve_classes(classes, map(load_mask, mask_paths))
         return cls(
             list(image_of.values()), mask_paths, names, palette, name or images.name
         )
@@ -132,7 +139,7 @@ class SegmentationDataset:
         for i, (image, mask) in enumerate(zip(images, masks, strict=False)):
             _check_array(image, "(H, W, 3)", f"image {i}")
             _check_array(mask, "(H, W)", f"mask {i}")
-        names, palette = _resolve_classes(classes, masks)
+        names, palette = resolve_classes(classes, masks)
         return cls(images, masks, names, palette, name)
 
     @property
@@ -156,7 +163,10 @@ class SegmentationDataset:
                 f"Expected a mask of the image's size {image.shape[:2]}, got "
                 f"{mask.shape}: {image_name} and {mask_name}"
             )
-        check_labels(mask, self.num_classes, mask_name)
+        if self.label_map is None:
+            check_labels(mask, self.num_classes, mask_name)
+        else:
+            mask = map_labels(mask, self.label_map, mask_name)
         return image, mask
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -166,9 +176,28 @@ class SegmentationDataset:
         """The pairs at `indices`, in that order; classes and colours stay."""
         return replace(
             self,
-            images=[self.images[i] for i in indices],
-            masks=[self.masks[i] for i in indices],
+            images=Picked(self.images, indices),
+            masks=Picked(self.masks, indices),
         )
+
+    def without_corrupt(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[SegmentationDataset, list[str]]:
+        """Reads every pair and leaves out those with a file that cannot be decoded.
+
+        Nothing else skips a file: a training that meets a corrupt one stops, and says
+        to use this. Wrong labels and sizes are mistakes of the data set as a whole, and
+        raise here too.
+
+        Args:
+            progress: called as `progress(done, total)` after each pair.
+
+        Returns: the readable pairs as a dataset, and one message for each pair left
+            out, with the file's name.
+        Raises: ValueError as `check`, or when no pair can be read.
+        """
+        readable, messages = readable_indices(self, progress)
+        return self.subset(readable), messages
 
     def check(self, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Reads every pair and counts the pixels of each class.
@@ -186,6 +215,39 @@ class SegmentationDataset:
             if progress:
                 progress(done, len(self))
         return counts[: self.num_classes]
+
+
+class Picked(Sequence):
+    """Items of another sequence, each taken when asked for: images may be large."""
+
+    def __init__(self, source: Sequence, indices: Sequence[int]):
+        self.source, self.indices = source, [operator.index(i) for i in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source[self.indices[index]]
+
+
+def readable_indices(
+    dataset: Sequence, progress: Callable[[int, int], None] | None
+) -> tuple[list[int], list[str]]:
+    """The indices whose items can be decoded, and the messages of the others."""
+    readable, messages = [], []
+    for i in range(len(dataset)):
+        try:
+            dataset[i]
+            readable.append(i)
+        except CorruptFile as error:
+            messages.append(str(error))
+        if progress:
+            progress(i + 1, len(dataset))
+    if not readable:
+        raise ValueError(
+            f"None of the {len(dataset)} images can be used; the first: {messages[0]}"
+        )
+    return readable, messages
 
 
 def load_demo(split: str) -> SegmentationDataset:
@@ -238,33 +300,12 @@ def _check_array(array: np.ndarray, shape: str, name: str) -> None:
         )
 
 
-def _resolve_classes(
-    classes: Classes, masks: Iterable[np.ndarray]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and palette from what the user gave; `masks` serve None only."""
-    if isinstance(classes, str | Path):
-        return _read_classes(Path(classes))
-    if classes is None:
-        largest = [np.max(m, where=m != IGNORE_LABEL, initial=0) for m in masks]
-        classes = [f"class {i}" for i in range(int(max(largest, default=0)) + 1)]
-    return tuple(classes), default_palette(len(classes))
-
-
-def _read_classes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    """Parses lines such as "traffic light #ffaa00"; empty lines are skipped."""
-    if not path.is_file():
-        raise FileNotFoundError(f"No such file of class names: {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
-    palette = default_palette(len(lines))
-    names = []
-    for i, line in enumerate(lines):
-        match = re.fullmatch(r"([^#]*[^#\s])(?:\s+#([0-9a-fA-F]{6}))?", line)
-        if not match:
-            raise ValueError(
-                f'Expected "name" or "name #rrggbb", got {line!r} in {path}'
-            )
-        names.append(match[1])
-        if match[2]:
-            palette[i] = tuple(bytes.fromhex(match[2]))
-    return tuple(names), palette
+def _check_label_map(label_map: np.ndarray, num_classes: int) -> None:
+    fits = label_map.dtype == np.uint8 and label_map.shape == (256,)
+    if not (fits and num_classes <= UNKNOWN_LABEL):
+        raise ValueError(
+            f"Expected a label_map uint8 (256,) for up to {UNKNOWN_LABEL} classes, got "
+            f"{label_map.dtype} {label_map.shape} for {num_classes} classes."
+        )
+    ids = label_map[label_map != UNKNOWN_LABEL][None]
+    check_labels(ids, num_classes, "the label_map")

@@ -19,6 +19,14 @@ _DEEP_MODES = ("I", "F")
 _STRETCHED = ("L;2", "L;4")
 
 
+UNKNOWN_LABEL = 254
+"""Marks the values of a label map that no mask may hold."""
+
+
+class CorruptFile(ValueError):
+    """A file that cannot be decoded; the message names it."""
+
+
 def required(module: str) -> ModuleType:
     """Imports `module`, or raises an ImportError that says what to install."""
     try:
@@ -72,7 +80,7 @@ def _decode(path: str | Path, what: str) -> tuple[Any, str]:
     # Decoders of corrupt files raise OSError, SyntaxError, EOFError, ValueError, ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"Cannot read the {what} {path}: {reason}") from error
+        raise CorruptFile(f"Cannot read the {what} {path}: {reason}") from error
     return image, raw_mode if raw_mode in _STRETCHED else image.mode
 
 
@@ -146,3 +154,34 @@ def check_labels(labels: np.ndarray, num_classes: int, name: str = "labels") -> 
             f"Expected train ids 0..{num_classes - 1} or 255 (ignored), "
             f"got {shown}: {name}"
         )
+
+
+def map_labels(mask: np.ndarray, label_map: np.ndarray, name: str) -> np.ndarray:
+    """Turns a mask's own values into train ids.
+
+    Args:
+        mask: uint8 (H, W), as in the file.
+        label_map: uint8 (256,), as `SegmentationDataset` says.
+        name: what the message calls the mask.
+
+    Returns: uint8 (H, W). Raises: ValueError for a value that the map does not know.
+    """
+    labels = np.take(label_map, mask)
+    wrong = labels == UNKNOWN_LABEL
+    if wrong.any():
+        known, values = (
+            np.flatnonzero(label_map != UNKNOWN_LABEL),
+            np.unique(mask[wrong]),
+        )
+        raise ValueError(
+            f"Expected a mask of values {_ranges(known)}, got {_ranges(values)}: {name}"
+        )
+    return labels
+
+
+def _ranges(values: np.ndarray) -> str:
+    """Sorted integers as "0..33, 255"."""
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(
+        str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs
+    )

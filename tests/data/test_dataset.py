@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import struct
 import subprocess
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_lrseg.data import SegmentationDataset, default_palette, load_demo
+from keras_lrseg.data import (
+    UNKNOWN_LABEL,
+    SegmentationDataset,
+    default_palette,
+    load_demo,
+)
 
 CLASSES = ("road", "car", "tree", "sky")
 
@@ -46,6 +52,20 @@ def test_subset(folders):
     assert [path.stem for path in part.images] == ["c", "a"]
     assert [path.stem for path in part.masks] == ["c", "a"]
     assert part.classes == CLASSES
+    assert [path.stem for path in part.subset([1]).images] == ["a"]
+
+
+def test_subset_makes_its_items_when_asked(arrays):
+    class Loaded(list):
+        def __getitem__(self, index):
+            taken.append(index)
+            return super().__getitem__(index)
+
+    taken = []
+    part = dataclasses.replace(arrays, images=Loaded(arrays.images)).subset([4, 2])
+    assert taken == []
+    np.testing.assert_array_equal(part[1][0], arrays[2][0])
+    assert taken == [2]
 
 
 def test_grey_and_alpha_images_become_rgb(folders):
@@ -239,6 +259,78 @@ def test_deep_image_is_named(folders):
     dataset = from_folders(folders)
     Image.fromarray(np.zeros((48, 64), np.uint16)).save(folders[0] / "b.png")
     assert_refused(dataset, 1, r"8 bits a channel, got mode I;16: .*b\.png")
+
+
+# ---- Corrupt files among many
+
+
+def test_corrupt_files_are_left_out_and_named(folders):
+    dataset, calls = from_folders(folders), []
+    (folders[0] / "a.jpg").write_bytes(b"not a picture")
+    path = folders[1] / "c.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    kept, messages = dataset.without_corrupt(lambda *done: calls.append(done))
+    assert [image.name for image in kept.images] == ["b.png"]
+    assert [message.split(": ")[0] for message in messages] == [
+        f"Cannot read the image {folders[0] / 'a.jpg'}",
+        f"Cannot read the mask {path}",
+    ]
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert kept.check().sum() > 0
+
+
+def test_nothing_is_left_out_of_a_sound_dataset(folders):
+    kept, messages = from_folders(folders).without_corrupt()
+    assert (len(kept), messages) == (3, [])
+
+
+def test_a_wrong_label_is_not_skipped_as_corrupt(folders):
+    Image.new("L", (64, 48), 4).save(folders[1] / "b.png")
+    with pytest.raises(ValueError, match=r"got 4: .*b\.png"):
+        from_folders(folders).without_corrupt()
+
+
+def test_no_usable_image_at_all(folders):
+    dataset = from_folders(folders)
+    for path in folders[0].iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"None of the 3 images .* first: .*a\.jpg"):
+        dataset.without_corrupt()
+
+
+def test_a_class_without_pixels_is_counted_as_zero(folders):
+    counts = from_folders(folders, (*CLASSES, "snow")).check()
+    assert counts.shape == (5,)
+    assert counts[4] == 0
+
+
+# ---- Masks of other values
+
+
+def test_label_map_is_applied_on_reading(arrays):
+    table = np.full(256, UNKNOWN_LABEL, np.uint8)
+    table[[0, 1, 2, 3, 255]] = [1, 255, 0, 1, 255]
+    mapped = dataclasses.replace(
+        arrays, classes=("x", "y"), palette=default_palette(2), label_map=table
+    )
+    for (_, mask), (_, original) in zip(mapped, arrays, strict=True):
+        np.testing.assert_array_equal(mask, table[original])
+    table[2] = UNKNOWN_LABEL
+    with pytest.raises(ValueError, match=r"values 0\.\.1, 3, 255, got 2: mask 0"):
+        mapped[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.zeros(255, np.uint8), r"\(256,\) for up to 254 .* uint8 \(255,\)"),
+        (np.zeros(256, int), "got int64"),
+        (np.full(256, 4, np.uint8), r"0\.\.3 or 255 .*got 4: the label_map"),
+    ],
+)
+def test_bad_label_maps(arrays, table, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(arrays, label_map=table)
 
 
 # ---- Arrays
