@@ -185,9 +185,9 @@ class SegmentationDataset:
     ) -> tuple[SegmentationDataset, list[str]]:
         """Reads every pair and leaves out those with a file that cannot be decoded.
 
-        Nothing else skips a file: a training that meets a corrupt one stops, and says
-        to use this. Wrong labels and sizes are mistakes of the data set as a whole, and
-        raise here too.
+        Nothing else skips a file: a training that meets a corrupt one stops with its
+        name. Wrong labels and sizes are mistakes of the data set as a whole, and raise
+        here too.
 
         Args:
             progress: called as `progress(done, total)` after each pair.

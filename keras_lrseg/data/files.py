@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,18 @@ def required(module: str) -> ModuleType:
         ) from error
 
 
-def load_image(path: str | Path) -> np.ndarray:
+class Record(io.BytesIO):
+    """An encoded picture in memory, to be read like a file; `name` is for messages."""
+
+    def __init__(self, content: bytes, name: str):
+        super().__init__(content)
+        self.name = name
+
+    def __str__(self):
+        return self.name
+
+
+def load_image(path: str | Path | Record) -> np.ndarray:
     """Reads an image file (JPEG, PNG or BMP of 8 bits) as RGB.
 
     Grey images get three equal channels; an alpha channel is dropped; a camera's
@@ -55,7 +67,7 @@ def load_image(path: str | Path) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def load_mask(path: str | Path) -> np.ndarray:
+def load_mask(path: str | Path | Record) -> np.ndarray:
     """Reads a PNG of train ids: 8-bit grey (mode L) or palette indices (mode P).
 
     Returns: uint8 (H, W). Raises: ValueError naming the file.
@@ -70,7 +82,7 @@ def load_mask(path: str | Path) -> np.ndarray:
     return np.asarray(mask)
 
 
-def _decode(path: str | Path, what: str) -> tuple[Any, str]:
+def _decode(path: str | Path | Record, what: str) -> tuple[Any, str]:
     """The decoded Pillow image, and its mode as it is in the file."""
     pillow = required("PIL.Image")
     try:

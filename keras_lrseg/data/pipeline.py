@@ -7,15 +7,9 @@ error, with its name, in both.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import threading
-import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from keras_lrseg.data.augment import (
@@ -29,12 +23,19 @@ from keras_lrseg.data.augment import (
 )
 from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset
 from keras_lrseg.data.files import required
+from keras_lrseg.data.streams import (
+    AUGMENTATION,
+    batched,
+    check_position,
+    check_sizes,
+    guarded,
+    position,
+    shuffled,
+    tensorflow,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-# The two uses of a seed, whose random numbers must not be the same.
-_ORDER, _AUGMENTATION = 0, 1
 
 
 def training_pipeline(
@@ -82,18 +83,18 @@ def training_pipeline(
     Raises: ValueError for impossible arguments; from the stream,
         `tf.errors.InvalidArgumentError` with the name of a file that cannot be used.
     """
-    _check_sizes(crop, batch_size)
-    _check_options(scale, short_side, max_class_share, start_step, shard)
-    index, count = shard
-    tf = _tensorflow()
+    check_sizes(crop, batch_size)
+    check_position(start_step, shard)
+    _check_options(scale, short_side, max_class_share)
+    tf = tensorflow()
     load = _loader(dataset)
 
     def element(n):
         """Element n of this shard is element i of the whole stream."""
-        i = (n // batch_size * count + index) * batch_size + n % batch_size
-        image, mask = load(_shuffled(i, len(dataset), seed))
+        i = position(n, batch_size, shard)
+        image, mask = load(shuffled(i, len(dataset), seed))
         key = tf.random.experimental.stateless_fold_in(
-            tf.constant([seed, _AUGMENTATION], tf.int64), i
+            tf.constant([seed, AUGMENTATION], tf.int64), i
         )
         return augment(
             image,
@@ -108,7 +109,7 @@ def training_pipeline(
         )
 
     numbers = tf.data.Dataset.counter(start_step * batch_size)
-    return _batched(numbers, element, batch_size)
+    return batched(numbers, element, batch_size)
 
 
 def validation_pipeline(
@@ -130,8 +131,8 @@ def validation_pipeline(
     Returns: ceil(len(dataset) / batch_size) batches (images uint8 (B, h, w, 3), masks
         uint8 (B, h, w)). Raises: as `training_pipeline`.
     """
-    _check_sizes(size, batch_size)
-    tf = _tensorflow()
+    check_sizes(size, batch_size)
+    tf = tensorflow()
     load = _loader(dataset)
 
     def element(i):
@@ -145,45 +146,20 @@ def validation_pipeline(
 
     batches = -(-len(dataset) // batch_size)
     numbers = tf.data.Dataset.range(batches * batch_size)
-    return _batched(numbers, element, batch_size)
-
-
-def _check_sizes(size: tuple[int, int], batch_size: int) -> None:
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"Expected a size (height, width) in pixels, got {size}.")
-    if batch_size < 1:
-        raise ValueError(f"Expected a batch_size of 1 or more, got {batch_size}.")
+    return batched(numbers, element, batch_size)
 
 
 def _check_options(
     scale: tuple[float, float],
     short_side: int | None,
     max_class_share: float,
-    start_step: int,
-    shard: tuple[int, int],
 ) -> None:
-    if not 0 <= shard[0] < shard[1]:
-        raise ValueError(
-            f"Expected shard (index, count) with 0 <= index < count, got {shard}."
-        )
     if not 0 < scale[0] <= scale[1]:
         raise ValueError(f"Expected scale (low, high), 0 < low <= high, got {scale}.")
     if short_side is not None and short_side < 1:
         raise ValueError(f"Expected short_side of 1 or more, got {short_side}.")
     if not 0 < max_class_share <= 1:
         raise ValueError(f"Expected max_class_share in 0..1, got {max_class_share}.")
-    if start_step < 0:
-        raise ValueError(f"Expected start_step of 0 or more, got {start_step}.")
-
-
-def _tensorflow() -> ModuleType:
-    """TensorFlow, told to leave the GPU to Keras's backend where that is another."""
-    tf = required("tensorflow")
-    if keras.backend.backend() != "tensorflow":
-        # RuntimeError: this process uses TensorFlow on the GPU already.
-        with contextlib.suppress(RuntimeError):
-            tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def _loader(dataset: SegmentationDataset) -> Callable:
@@ -192,12 +168,9 @@ def _loader(dataset: SegmentationDataset) -> Callable:
     blank = np.array(MEAN_COLOUR, np.uint8).reshape(1, 1, 3)
     ignored = np.full((1, 1), IGNORE_LABEL, np.uint8)
 
-    # Registered after TensorFlow's own exit handlers, so called before them.
-    atexit.register(_door.close)
-
+    @guarded
     def read(i):
-        with _door:
-            return dataset[int(i)] if i < len(dataset) else (blank, ignored)
+        return dataset[int(i)] if i < len(dataset) else (blank, ignored)
 
     def load(i):
         image, mask = tf.numpy_function(read, [i], (tf.uint8, tf.uint8), stateful=False)
@@ -206,65 +179,3 @@ def _loader(dataset: SegmentationDataset) -> Callable:
         return image, mask
 
     return load
-
-
-class _Door:
-    """Lets reading threads into Python until the interpreter is about to end.
-
-    A thread that enters while the interpreter ends never comes back, and TensorFlow,
-    which waits for it, would hang: a program that stops in the middle of a stream.
-    """
-
-    QUIET = 0.1  # seconds without a knock, after which no thread is on its way
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.closed = False
-        self.inside = self.knocks = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.knocks += 1
-            if self.closed:
-                raise RuntimeError("Python is ending: nothing is read any more.")
-            self.inside += 1
-
-    def __exit__(self, *_):
-        with self.lock:
-            self.inside -= 1
-
-    def close(self) -> None:
-        """Refuses further threads; returns when all have left and none knocks."""
-        if self.closed:
-            return
-        self.closed, knocks = True, None
-        while self.inside or knocks != self.knocks:
-            knocks = self.knocks
-            time.sleep(self.QUIET)
-
-
-_door = _Door()
-
-
-def _shuffled(i: tf.Tensor, length: int, seed: int) -> tf.Tensor:
-    """The dataset index of element i: each epoch is a permutation of its own."""
-    tf = required("tensorflow")
-    key = tf.random.experimental.stateless_fold_in(
-        tf.constant([seed, _ORDER], tf.int64), i // length
-    )
-    return tf.random.experimental.index_shuffle(i % length, key, length - 1)
-
-
-def _batched(
-    numbers: tf.data.Dataset, element: Callable, batch_size: int
-) -> tf.data.Dataset:
-    tf = required("tensorflow")
-    options = tf.data.Options()
-    options.deterministic = True
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.OFF
-    )
-    element = tf.autograph.experimental.do_not_convert(element)  # it is all operations
-    pairs = numbers.map(element, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = pairs.batch(batch_size, drop_remainder=True)
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
