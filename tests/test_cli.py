@@ -186,7 +186,7 @@ def test_evaluated_scores_are_those_of_the_predicted_labels(scores, labels):
         for i, (_, mask) in enumerate(toy_dataset(2, seed=1))
     )
     expected = Scores(confusion, ("red", "green", "blue"))
-    assert scores == json.loads(expected.to_json())
+    assert json.loads(expected.to_json()).items() <= scores.items()
 
 
 def test_evaluated_score_is_the_last_one_of_the_training(scores, run):
@@ -262,7 +262,7 @@ def test_mine_prints_a_table_and_writes_it_with_two_pictures(toy, run, scores):
     printed = succeed(f"mine {run}/model.keras {data_of(toy, 'val')} --out {out}")
     assert files_in(out) == ["maps.png", "mined.json", "similarity.png"]
     mined = json.loads((out / "mined.json").read_text())
-    assert mined["own"] == scores
+    assert mined["own"].items() <= scores.items()
     assert mined["mined"]["miou"] >= scores["miou"]
     assert list(mined["classes"]) == ["red", "green", "blue"]
     assert f"mined: mIoU {mined['mined']['miou']:.4f}" in printed

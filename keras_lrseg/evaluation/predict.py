@@ -1,73 +1,175 @@
-"""Whole-image inference, one image at a time at its own size."""
+"""Label maps of images of any size, tested as the papers test.
 
-from collections.abc import Callable
+One image at a time. Resizing and averaging run on the host in NumPy: results are the
+same on every backend, and memory holds the logits of one version of the image at the
+size the model sees it, plus one array (H, W, K) where several versions are averaged.
+"""
 
-import keras
+from collections.abc import Iterator
+
 import numpy as np
 
-from keras_lrseg.evaluation.scores import Scores, confusion_matrix
+from keras_lrseg.data import MEAN_COLOUR
+from keras_lrseg.evaluation.resize import resize, resize_image, strips
+from keras_lrseg.evaluation.settings import TestSettings
 
 
-def predict_labels(model, image: np.ndarray) -> np.ndarray:
+def predict_labels(
+    model, image: np.ndarray, settings: TestSettings | None = None
+) -> np.ndarray:
     """Return the label map of one image.
 
+    On JAX every new size compiles the model once: windows have all the same size, and
+    `align` leaves few; whole images of many sizes are slow to start.
+
     Args:
-        model: a segmenter from images (1, H, W, 3) to logits; logits at another size
+        model: a segmenter from images (1, h, w, 3) to logits; logits at another size
             are enlarged to the image's.
         image: (H, W, 3), what the model takes: RGB 0..255 for ours.
+        settings: how it is resized, cut and averaged; None: the whole image as it is.
 
     Returns:
         uint8 (H, W).
 
     Raises:
-        ValueError: if the image is not (H, W, 3).
+        ValueError: if the model is no segmenter or the image is not (H, W, 3).
     """
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            f"image expects the shape (height, width, 3). Received: {image.shape}"
-        )
-    return labels_of(model.predict_on_batch(image[None]), image.shape[:2])
+    labels = np.empty(image.shape[:2], "uint8")
+    for rows, values in _predicted_strips(model, image, settings):
+        labels[rows] = values.argmax(axis=-1)
+    return labels
+
+
+def predict_logits(
+    model, image: np.ndarray, settings: TestSettings | None = None
+) -> np.ndarray:
+    """Return the logits of one image, float32 (H, W, K).
+
+    With several scales or a mirrored image they are the logarithms of the averaged
+    softmax. Arguments and errors are those of `predict_labels`.
+    """
+    settings = settings or TestSettings()
+    parts = [values for _, values in _predicted_strips(model, image, settings)]
+    logits = np.concatenate(parts)
+    if len(settings.versions) > 1:
+        logits = np.log(np.maximum(logits, np.finfo("float32").tiny))
+    return logits
+
+
+class AsTested:
+    """A segmenter that predicts as the settings say, for what takes a segmenter."""
+
+    def __init__(self, model, settings: TestSettings):
+        self.model, self.settings = model, settings
+        self.output_shape = model.output_shape
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits, float32 (B, H, W, K), of images (B, H, W, 3)."""
+        return np.stack([predict_logits(self.model, x, self.settings) for x in images])
 
 
 def labels_of(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the label map, uint8 (H, W), of one image's logits, (1, h, w, K)."""
-    if logits.shape[1:3] != size:
-        logits = keras.ops.image.resize(
-            logits, size, "bilinear", data_format="channels_last"
-        )
-        logits = keras.ops.convert_to_numpy(logits)
-    return np.argmax(logits[0], axis=-1).astype("uint8")
+    labels = np.empty(size, "uint8")
+    for rows in strips(size, logits.shape[-1]):
+        labels[rows] = resize(logits[0], size, rows).argmax(axis=-1)
+    return labels
 
 
-def evaluate(model, dataset, progress: Callable | None = None) -> Scores:
-    """Score a segmenter on a dataset, each image at its own size.
-
-    On JAX every new image size compiles the model once.
-
-    Args:
-        model: a segmenter.
-        dataset: a `SegmentationDataset`, or any sequence of (image, mask) with
-            `classes`.
-        progress: wraps the indices, for example `tqdm.tqdm`.
-
-    Raises:
-        ValueError: if the model has another number of classes.
-    """
-    check_classes(model, dataset)
-    k = len(dataset.classes)
-    confusion = np.zeros((k, k), "int64")
-    indices = range(len(dataset))
-    for i in progress(indices) if progress else indices:
-        image, mask = dataset[i]
-        confusion += confusion_matrix(mask, predict_labels(model, image), k)
-    return Scores(confusion, tuple(dataset.classes))
-
-
-def check_classes(model, dataset) -> None:
-    """Raise a ValueError unless the model has as many classes as the data."""
-    if model.output_shape[-1] != len(dataset.classes):
+def check_segmenter(model) -> None:
+    """Raise a ValueError unless the model gives logits (B, H, W, K)."""
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(
-            f"The model has {model.output_shape[-1]} classes and the data "
-            f"{len(dataset.classes)}: {', '.join(dataset.classes)}. Give the classes "
-            "the model was trained on."
+            "Expected a segmenter, with logits (batch, height, width, classes). "
+            f"Received: {type(model).__name__} with the output shape {shape}"
         )
+
+
+def _predicted_strips(model, image, settings) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows and their logits, or with several versions their mean softmax."""
+    check_segmenter(model)
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"image expects the shape (height, width, 3). Received: {image.shape}"
+        )
+    settings = settings or TestSettings()
+    size, versions = image.shape[:2], settings.versions
+    if len(versions) == 1:
+        logits = _version(model, image, settings, *versions[0])
+        for rows in strips(size, logits.shape[-1]):
+            yield rows, resize(logits, size, rows)
+        return
+    total = np.zeros((*size, model.output_shape[-1]), "float32")
+    for version in versions:
+        logits = _version(model, image, settings, *version)
+        for rows in strips(size, logits.shape[-1]):
+            total[rows] += _softmax(resize(logits, size, rows))
+        del logits  # before the next one is made
+    for rows in strips(size, total.shape[-1]):
+        yield rows, total[rows] / len(versions)
+
+
+def _version(model, image, settings, scale, flip):
+    """Logits (h, w, K) of the image at one scale, mirrored or not."""
+    image = resize_image(image, settings.resized(image.shape[:2], scale))
+    if settings.align:
+        image = resize_image(image, _multiple(image.shape[:2], settings.align))
+    if flip:
+        image = image[:, ::-1]
+    if settings.window:
+        logits = _window_mean(model, image, settings.window, settings.stride)
+    else:
+        logits = _whole(model, image, settings.pad)
+    return logits[:, ::-1] if flip else logits
+
+
+def _whole(model, image, pad):
+    """Logits of a whole image, at its size."""
+    size = image.shape[:2]
+    padded = _multiple(size, pad or 1)
+    if padded != size:
+        canvas = np.empty((*padded, 3), image.dtype)
+        canvas[:] = MEAN_COLOUR
+        canvas[: size[0], : size[1]] = image
+        image = canvas
+    return _forward(model, image)[: size[0], : size[1]]
+
+
+def _window_mean(model, image, window, stride):
+    """Mean logits of the windows over each pixel, (h, w, K).
+
+    The last window of a row or column is moved back to the border of the image; along
+    a side shorter than the window there is one, of that side's length.
+    """
+    size = image.shape[:2]
+    total = np.zeros((*size, model.output_shape[-1]), "float32")
+    count = np.zeros((*size, 1), "float32")
+    for y in _starts(size[0], window[0], stride[0]):
+        for x in _starts(size[1], window[1], stride[1]):
+            place = slice(y, y + window[0]), slice(x, x + window[1])
+            total[place] += _forward(model, image[place])
+            count[place] += 1
+    total /= count
+    return total
+
+
+def _starts(length, window, stride):
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return [max(min(i * stride, length - window), 0) for i in range(count)]
+
+
+def _forward(model, image):
+    """Logits of an image or window, at its size."""
+    logits = np.asarray(model.predict_on_batch(image[None])[0], "float32")
+    return resize(logits, image.shape[:2])
+
+
+def _multiple(size, divisor):
+    return tuple(-(-n // divisor) * divisor for n in size)
+
+
+def _softmax(logits):
+    values = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    values /= values.sum(axis=-1, keepdims=True)
+    return values

@@ -83,13 +83,13 @@ class Scores:
         values = zip(self.classes, self.iou, self.accuracy, self._truth, strict=True)
         return json.dumps(
             {
-                "miou": _number(self.miou),
-                "mean_accuracy": _number(self.mean_accuracy),
-                "pixel_accuracy": _number(self.pixel_accuracy),
+                "miou": number(self.miou),
+                "mean_accuracy": number(self.mean_accuracy),
+                "pixel_accuracy": number(self.pixel_accuracy),
                 "classes": {
                     name: {
-                        "iou": _number(iou),
-                        "accuracy": _number(accuracy),
+                        "iou": number(iou),
+                        "accuracy": number(accuracy),
                         "pixels": int(pixels),
                     }
                     for name, iou, accuracy, pixels in values
@@ -140,5 +140,6 @@ def _nanmean(values):
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _number(value):
+def number(value: float) -> float | None:
+    """A value for JSON or CSV: six decimals, None for NaN."""
     return None if np.isnan(value) else round(float(value), 6)

@@ -76,7 +76,7 @@ def test_progress_sees_every_image(oracle):
             seen.append(i)
             yield i
 
-    evaluate(oracle, toy_dataset(3), progress)
+    evaluate(oracle, toy_dataset(3), progress=progress)
     assert seen == [0, 1, 2]
 
 
