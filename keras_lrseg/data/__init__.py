@@ -1,6 +1,11 @@
 """Images and masks: what a dataset is, the demo data, augmentation, label pictures."""
 
 from keras_lrseg.data.augment import MEAN_COLOUR
+from keras_lrseg.data.classification import ClassificationDataset
+from keras_lrseg.data.classification_pipeline import (
+    classification_pipeline,
+    classification_validation,
+)
 from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset, load_demo
 from keras_lrseg.data.datasets import DATASETS, load_dataset
 from keras_lrseg.data.files import (
@@ -21,10 +26,13 @@ __all__ = [
     "IGNORE_LABEL",
     "MEAN_COLOUR",
     "UNKNOWN_LABEL",
+    "ClassificationDataset",
     "CorruptFile",
     "SegmentationDataset",
     "atomic_path",
     "check_labels",
+    "classification_pipeline",
+    "classification_validation",
     "colour_labels",
     "default_palette",
     "load_dataset",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -58,13 +58,24 @@ def load_image(path: str | Path | Record) -> np.ndarray:
 
     Returns: uint8 (H, W, 3). Raises: ValueError naming the file.
     """
-    image, mode = _decode(path, "image")
+    return np.asarray(open_rgb(path))
+
+
+def open_rgb(
+    path: str | Path | Record, prepare: Callable[[Any], None] | None = None
+) -> Any:
+    """As `load_image`, but a Pillow image, mode RGB.
+
+    Args:
+        prepare: called with the opened image before its pixels are decoded.
+    """
+    image, mode = _decode(path, "image", prepare)
     if mode.startswith(_DEEP_MODES):
         raise ValueError(
             f"Expected an image of 8 bits a channel, got mode {mode}: {path}. "
             "Convert it to 8-bit RGB."
         )
-    return np.asarray(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def load_mask(path: str | Path | Record) -> np.ndarray:
@@ -82,12 +93,18 @@ def load_mask(path: str | Path | Record) -> np.ndarray:
     return np.asarray(mask)
 
 
-def _decode(path: str | Path | Record, what: str) -> tuple[Any, str]:
+def _decode(
+    path: str | Path | Record,
+    what: str,
+    prepare: Callable[[Any], None] | None = None,
+) -> tuple[Any, str]:
     """The decoded Pillow image, and its mode as it is in the file."""
     pillow = required("PIL.Image")
     try:
         with pillow.open(path) as image:
             raw_mode = image.tile[0].args if image.tile else None
+            if prepare:
+                prepare(image)
             image.load()
     # Decoders of corrupt files raise OSError, SyntaxError, EOFError, ValueError, ...
     except Exception as error:

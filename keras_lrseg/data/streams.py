@@ -63,9 +63,12 @@ def shuffled(i: tf.Tensor, length: int, seed: int) -> tf.Tensor:
 
 
 def batched(
-    numbers: tf.data.Dataset, element: Callable, batch_size: int
+    numbers: tf.data.Dataset,
+    element: Callable,
+    batch_size: int,
+    drop_remainder: bool = True,
 ) -> tf.data.Dataset:
-    """Elements made in parallel, yet in order; a remainder is dropped."""
+    """Elements made in parallel, yet in order."""
     tf = required("tensorflow")
     options = tf.data.Options()
     options.deterministic = True
@@ -74,7 +77,7 @@ def batched(
     )
     element = tf.autograph.experimental.do_not_convert(element)  # it is all operations
     pairs = numbers.map(element, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = pairs.batch(batch_size, drop_remainder=True)
+    batches = pairs.batch(batch_size, drop_remainder)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
