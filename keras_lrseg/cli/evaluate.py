@@ -14,12 +14,19 @@ EXAMPLE = (
     "--masks val/masks --json scores.json"
 )
 INTERRUPTED = "Interrupted. Nothing was written."
+SETTINGS = (
+    *("paper", "short_side", "long_side", "align", "pad"),
+    *("window", "stride", "scales", "flip"),
+)
+LABELLED = ("masks", "classes", "dataset", "root", "split")
 SHEET_ROWS = 4  # of the worst images, and of the best
 
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL.keras")
-    parser.add_argument("--images", metavar="DIR")
+    parser.add_argument(
+        "--images", metavar="DIR", help="for a classifier a folder of a folder a class"
+    )
     parser.add_argument("--masks", metavar="DIR", help="PNG of train ids, 255 ignored")
     parser.add_argument(
         "--classes", metavar="FILE", help='a name a line, optionally "name #rrggbb"'
@@ -29,7 +36,17 @@ def add_arguments(parser):
     )
     parser.add_argument("--root", metavar="DIR", help="with --dataset: its folder")
     parser.add_argument("--split", help="with --dataset (default validation)")
-    _add_settings(parser.add_argument_group("how images are tested"))
+    _add_settings(parser.add_argument_group("how images are segmented"))
+    classifier = parser.add_argument_group("how images are classified")
+    classifier.add_argument(
+        "--crop",
+        type=positive,
+        metavar="N",
+        help="side of the middle that is seen (default 224; the papers also use 384)",
+    )
+    classifier.add_argument(
+        "--batch", type=positive, metavar="N", help="images at a time (default 1)"
+    )
     writes = parser.add_argument_group("what is written")
     writes.add_argument("--json", metavar="FILE", help="scores, also of each image")
     writes.add_argument("--csv", metavar="FILE", help="scores, a class a line")
@@ -78,26 +95,58 @@ def _add_settings(group):
 
 
 def run(arguments):
-    from keras_lrseg import analysis, checkpoints, evaluation
+    from keras_lrseg import checkpoints
 
     model = checkpoints.load_model(arguments.model)
-    dataset, settings = _dataset(arguments, model), _settings(arguments, evaluation)
+    classifies = len(model.output_shape) == 2
+    _check_options(arguments, classifies)
     with contextlib.ExitStack() as written:
         outputs = _outputs(arguments, written)
-        scores = evaluation.evaluate(model, dataset, settings, progress)
+        if classifies:
+            scores = _classify(arguments, model)
+        else:
+            scores = _segment(arguments, model, outputs.get("contact_sheet"))
         print(scores)
         if "json" in outputs:
             outputs["json"].write_text(scores.to_json() + "\n")
         if "csv" in outputs:
             outputs["csv"].write_text(scores.to_csv())
-        if "contact_sheet" in outputs:
-            worst, best = scores.extremes(SHEET_ROWS)
-            analysis.contact_sheet(
-                evaluation.AsTested(model, settings),
-                dataset,
-                outputs["contact_sheet"],
-                [*worst, *best],
-            )
+
+
+def _check_options(arguments, classifies):
+    kind, others = "segmenters", (*SETTINGS, *LABELLED, "contact_sheet")
+    if not classifies:
+        kind, others = "classifiers", ("crop", "batch")
+    given = [name for name in others if getattr(arguments, name) is not None]
+    if given:
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option} is for {kind}; {arguments.model} is none.")
+
+
+def _classify(arguments, model):
+    from keras_lrseg import data, evaluation
+
+    if not arguments.images:
+        raise ValueError("A classifier needs --images, a folder of a folder a class.")
+    return evaluation.evaluate_classifier(
+        model,
+        data.ClassificationDataset.from_folders(arguments.images),
+        arguments.crop or 224,
+        arguments.batch or 1,
+        progress,
+    )
+
+
+def _segment(arguments, model, sheet):
+    from keras_lrseg import analysis, evaluation
+
+    dataset, settings = _dataset(arguments, model), _settings(arguments)
+    scores = evaluation.evaluate(model, dataset, settings, progress)
+    if sheet:
+        worst, best = scores.extremes(SHEET_ROWS)
+        tested = evaluation.AsTested(model, settings)
+        analysis.contact_sheet(tested, dataset, sheet, [*worst, *best])
+    return scores
 
 
 def _dataset(arguments, model):
@@ -124,12 +173,13 @@ def _dataset(arguments, model):
     )
 
 
-def _settings(arguments, evaluation):
+def _settings(arguments):
+    from keras_lrseg import evaluation
+
     settings = evaluation.TestSettings()
     if arguments.paper:
         settings = evaluation.paper_settings(arguments.dataset, arguments.paper)
-    names = [field.name for field in dataclasses.fields(settings)]
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in SETTINGS if name != "paper"}
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()

@@ -38,7 +38,8 @@ class ClassifierScores:
         return float((self.ranks < 5).mean())
 
     def __str__(self) -> str:
-        return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f} of {len(self.ranks)}"
+        count = len(self.ranks)
+        return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f} of {count} images"
 
     def to_json(self) -> str:
         """The accuracies as one JSON object."""
