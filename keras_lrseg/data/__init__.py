@@ -1,6 +1,7 @@
 """Images and masks: what a dataset is, the demo data, augmentation, label pictures."""
 
 from keras_lrseg.data.augment import MEAN_COLOUR
+from keras_lrseg.data.class_names import read_classes
 from keras_lrseg.data.classification import ClassificationDataset
 from keras_lrseg.data.classification_pipeline import (
     classification_pipeline,
@@ -11,6 +12,7 @@ from keras_lrseg.data.datasets import DATASETS, load_dataset
 from keras_lrseg.data.files import (
     UNKNOWN_LABEL,
     CorruptFile,
+    Record,
     atomic_path,
     check_labels,
     load_image,
@@ -18,6 +20,7 @@ from keras_lrseg.data.files import (
     save_image,
     save_mask,
 )
+from keras_lrseg.data.from_tfds import load_tfds
 from keras_lrseg.data.pictures import colour_labels, default_palette, overlay
 from keras_lrseg.data.pipeline import training_pipeline, validation_pipeline
 
@@ -28,6 +31,7 @@ __all__ = [
     "UNKNOWN_LABEL",
     "ClassificationDataset",
     "CorruptFile",
+    "Record",
     "SegmentationDataset",
     "atomic_path",
     "check_labels",
@@ -39,7 +43,9 @@ __all__ = [
     "load_demo",
     "load_image",
     "load_mask",
+    "load_tfds",
     "overlay",
+    "read_classes",
     "save_image",
     "save_mask",
     "training_pipeline",

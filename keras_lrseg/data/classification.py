@@ -28,7 +28,8 @@ class ClassificationDataset:
     differ. Files are read when asked for. Usually made by `from_folders`.
 
     Args:
-        images: paths, or uint8 arrays (H, W, 3); a sequence may make them when asked.
+        images: paths, `Record`s, or uint8 arrays (H, W, 3); a sequence may make them
+            when asked.
         labels: integers 0..K-1, as many as images.
         classes: the K names, 2 or more.
         name: for tables and messages.

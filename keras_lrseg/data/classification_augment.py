@@ -93,7 +93,7 @@ def centred_box(size: tuple[int, int], aspect: float, share: float) -> Box:
     """
     width, height = size
     w = share * min(width, height * aspect)
-    h = w / aspect
+    h = share * min(height, width / aspect)  # not w / aspect, which may round up
     left, top = (width - w) / 2, (height - h) / 2
     return (left, top, left + w, top + h)
 

@@ -16,6 +16,7 @@ from keras_lrseg.data.files import (
     IMAGE_SUFFIXES,
     UNKNOWN_LABEL,
     CorruptFile,
+    Record,
     check_labels,
     load_image,
     load_mask,
@@ -35,8 +36,9 @@ class SegmentationDataset:
     made by `from_folders`, `from_arrays` or `load_demo`.
 
     Args:
-        images: paths, or uint8 arrays (H, W, 3); a sequence may make them when asked.
-        masks: paths or uint8 arrays (H, W), as many as images.
+        images: paths, `Record`s, or uint8 arrays (H, W, 3); a sequence may make them
+            when asked.
+        masks: paths, `Record`s, or uint8 arrays (H, W), as many as images.
         classes: the names of train ids 0..K-1, K in 2..255.
         palette: uint8 (K, 3), RGB; colours may repeat.
         name: for tables and messages.
@@ -47,8 +49,8 @@ class SegmentationDataset:
     Raises: ValueError where these do not fit together.
     """
 
-    images: Sequence[Path | np.ndarray]
-    masks: Sequence[Path | np.ndarray]
+    images: Sequence[Path | Record | np.ndarray]
+    masks: Sequence[Path | Record | np.ndarray]
     classes: tuple[str, ...]
     palette: np.ndarray
     name: str
@@ -154,9 +156,9 @@ class SegmentationDataset:
         index = operator.index(index)
         image, mask = self.images[index], self.masks[index]
         image_name, mask_name = f"image {index}", f"mask {index}"
-        if isinstance(image, str | Path):
+        if not isinstance(image, np.ndarray):
             image, image_name = load_image(image), str(image)
-        if isinstance(mask, str | Path):
+        if not isinstance(mask, np.ndarray):
             mask, mask_name = load_mask(mask), str(mask)
         if image.shape[:2] != mask.shape:
             raise ValueError(

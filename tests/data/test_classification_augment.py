@@ -44,6 +44,16 @@ def test_centre_is_224_of_256():
     assert ops.centred_box((100, 100), 2.0, 0.5) == pytest.approx((25, 37.5, 75, 62.5))
 
 
+def test_no_size_rounds_to_a_box_outside_the_image(rng):
+    for _ in range(300):
+        width, height = rng.integers(1, 900, 2).tolist()
+        image = np.zeros((height, width, 3), np.uint8)
+        for aspect in (3 / 4, 1.0, 4 / 3):
+            box = ops.centred_box((width, height), aspect, 1.0)
+            assert min(box) >= 0
+            ops.read_box(image, (3, 4), lambda _, box=box: box)
+
+
 def test_read_box_is_a_crop_of_the_resized_image(rng):
     image = rng.integers(0, 256, (60, 81, 3), np.uint8)
     result = ops.read_box(image, (15, 20), lambda _: (12, 6, 72, 51))
