@@ -1,7 +1,9 @@
-"""Measures the training pipeline: images a second, and where the time goes.
+"""Measures the training pipelines: images a second, and what bounds them.
 
-Photographs of 500x700 are imitated by enlarged demo tiles with noise (JPEGs of about
-150 KB); rows are printed and appended to results/data_pipeline.csv.
+ADE20K's photographs (683x512 JPEGs of quality 90) and ImageNet's (500x375) are imitated
+by enlarged demo tiles with noise. The stages are measured alone, on images in memory,
+then the streams, on all cores. Rows are printed and written to
+results/data_pipeline.csv.
 
 Example:
     python tools/benchmark_data.py --seconds 10 --machine "2 cores of a Xeon"
@@ -9,11 +11,12 @@ Example:
 
 import argparse
 import csv
+import itertools
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +24,23 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_lrseg.data import (
+    ClassificationDataset,
     SegmentationDataset,
+    classification_pipeline,
     load_demo,
-    save_image,
     save_mask,
     training_pipeline,
 )
+from keras_lrseg.data.augment import augment, distort_colours, to_bytes
 
-CROP, BATCH_SIZE, SIZE = (512, 512), 16, (500, 700)
+CROP, SCENE, SHORT_SIDE = (512, 512), (512, 683), 512
+SMALL_CROP, PHOTOGRAPH = (224, 224), (375, 500)
+BATCH_SIZE, NUMBER, QUALITY = 16, 64, 90
 RESULTS = Path(__file__).parents[1] / "results/data_pipeline.csv"
-CASES = {
-    "full augmentation": {},
-    "no colours": {"photometric": False},
-    "no colours, no scaling": {"photometric": False, "scale": (1.0, 1.0)},
+STREAMS = {
+    "stream, full augmentation": {},
+    "stream, no colours": {"photometric": False},
+    "stream, no colours, no scaling": {"photometric": False, "scale": (1.0, 1.0)},
 }
 
 
@@ -43,61 +50,134 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
     parser.add_argument("--machine", default=platform.machine(), help="for the table")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        dataset = make_photographs(Path(folder), 64)
-        rates = {"reading alone, one thread": reading_rate(dataset, arguments.seconds)}
-        for case, options in CASES.items():
-            stream = training_pipeline(dataset, CROP, BATCH_SIZE, **options)
-            rates[case] = stream_rate(stream, arguments.seconds)
-    rows = [
-        {
-            "case": case,
-            "images_per_second": f"{rate:.1f}",
-            "cpu_ms_per_image": f"{cost:.1f}",
-            "crop": "x".join(map(str, CROP)),
-            "cores": os.cpu_count(),
-            "machine": arguments.machine,
-            "tensorflow": tf.__version__,
-        }
-        for case, (rate, cost) in rates.items()
-    ]
-    for row in rows:
-        print(
-            f"{row['case']:28s} {row['images_per_second']:>8s} images/s "
-            f"{row['cpu_ms_per_image']:>8s} ms of one core an image"
-        )
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
+        for case, crop, images, step in cases(Path(folder)):
+            rate, cost = measured(step, images, arguments.seconds)
+            busy = rate * cost / 1e3 / os.cpu_count()
+            print(
+                f"{case:34s} {rate:7.1f} images/s {cost:6.1f} ms of one core an image, "
+                f"cores {busy:4.0%} busy"
+            )
+            rows.append(
+                {
+                    "case": case,
+                    "images_per_second": f"{rate:.1f}",
+                    "cpu_ms_per_image": f"{cost:.1f}",
+                    "cores_busy": f"{busy:.2f}",
+                    "crop": "x".join(map(str, crop)),
+                    "cores": os.cpu_count(),
+                    "machine": arguments.machine,
+                    "tensorflow": tf.__version__,
+                }
+            )
+        step = None  # ends the last stream before its files go
+    print(
+        "A stream whose cores are all busy is bound by them, at the sum of its stages."
+        "\nBusy by less, it waits for files, or other programs have the cores."
+    )
+    with arguments.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
+        writer.writeheader()
         writer.writerows(rows)
 
 
-def make_photographs(folder: Path, number: int) -> SegmentationDataset:
-    demo, noise = load_demo("train"), np.random.default_rng(0)
-    for i in range(number):
-        image, mask = demo[i]
-        image = np.asarray(Image.fromarray(image).resize(SIZE[::-1]), np.float32)
-        image += noise.normal(0, 8, image.shape)
-        mask = np.asarray(Image.fromarray(mask).resize(SIZE[::-1], Image.NEAREST))
-        save_image(folder / f"images/{i:03d}.jpg", image.clip(0, 255).astype(np.uint8))
-        save_mask(folder / f"masks/{i:03d}.png", mask, demo.palette)
+Case = tuple[str, tuple[int, int], int, Callable[[int], object]]
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """What to measure: name, crop, images a step, and the step, given its number."""
+    scenes = make_scenes(folder / "scenes")
+    yield from stages(scenes)
+    for case, options in STREAMS.items():
+        stream = training_pipeline(
+            scenes, CROP, BATCH_SIZE, short_side=SHORT_SIDE, **options
+        )
+        yield case, CROP, BATCH_SIZE, started(stream)
+    stream = classification_pipeline(
+        make_photographs(folder / "photographs"), SMALL_CROP, BATCH_SIZE
+    )
+    yield "stream, image classification", SMALL_CROP, BATCH_SIZE, started(stream)
+
+
+def stages(scenes: SegmentationDataset) -> Iterator[Case]:
+    """The parts of the segmentation pipeline, each alone."""
+    yield "decode image and mask", CROP, 1, lambda i: scenes[i % NUMBER]
+    pairs = [tuple(map(tf.constant, scenes[i])) for i in range(8)]
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def scale_and_crop(image, mask, i):
+        return augment(
+            image,
+            mask,
+            tf.stack([i, 0]),
+            CROP,
+            scale=(0.5, 2.0),
+            short_side=SHORT_SIDE,
+            max_class_share=0.75,
+            flip=True,
+            photometric=False,
+        )
+
+    @tf.function(autograph=False)
+    def photometric(image, i):
+        uniforms = tf.random.stateless_uniform([9], tf.stack([i, 0]))
+        return to_bytes(distort_colours(image, uniforms))
+
+    crops = [
+        tf.cast(scale_and_crop(*pair, tf.constant(i))[0], tf.float32)
+        for i, pair in enumerate(pairs)
+    ]
+    yield (
+        "window, scale, crop and flip",
+        CROP,
+        1,
+        lambda i: scale_and_crop(*pairs[i % 8], tf.constant(i)),
+    )
+    photometric(crops[0], tf.constant(0))  # traces
+    yield (
+        "photometric distortion",
+        CROP,
+        1,
+        lambda i: photometric(crops[i % 8], tf.constant(i)),
+    )
+
+
+def started(stream: tf.data.Dataset) -> Callable[[int], object]:
+    batches = iter(stream)
+    for _ in range(4):  # start-up, and what is prefetched
+        next(batches)
+    return lambda _: next(batches)
+
+
+def make_scenes(folder: Path) -> SegmentationDataset:
+    demo = load_demo("train")
+    for i in range(NUMBER):
+        save_photograph(folder / f"images/{i:03d}.jpg", demo[i][0], SCENE, seed=i)
+        mask = Image.fromarray(demo[i][1]).resize(SCENE[::-1], Image.NEAREST)
+        save_mask(folder / f"masks/{i:03d}.png", np.asarray(mask), demo.palette)
     return SegmentationDataset.from_folders(
         folder / "images", folder / "masks", demo.classes
     )
 
 
-def reading_rate(dataset: SegmentationDataset, seconds: float) -> tuple[float, float]:
-    return measured(lambda i: dataset[i % len(dataset)], 1, seconds)
+def make_photographs(folder: Path) -> ClassificationDataset:
+    demo = load_demo("train")
+    for label, i in itertools.product(range(2), range(NUMBER // 2)):
+        path = folder / f"class {label}/{i:03d}.jpg"
+        save_photograph(path, demo[i][0], PHOTOGRAPH, seed=i)
+    return ClassificationDataset.from_folders(folder)
 
 
-def stream_rate(stream: tf.data.Dataset, seconds: float) -> tuple[float, float]:
-    batches = iter(stream)
-    for _ in range(4):  # start-up, and what is prefetched
-        next(batches)
-    return measured(lambda _: next(batches), BATCH_SIZE, seconds)
+def save_photograph(
+    path: Path, tile: np.ndarray, size: tuple[int, int], seed: int
+) -> None:
+    image = np.asarray(Image.fromarray(tile).resize(size[::-1]), np.float32)
+    image = image + np.random.default_rng(seed).normal(0, 4, image.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
 
 
 def measured(
