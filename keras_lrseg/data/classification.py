@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lrseg.data.dataset import Picked, readable_indices
 from keras_lrseg.data.files import IMAGE_SUFFIXES, load_image
+from keras_lrseg.data.subsets import Picked, readable_indices
 
 _HOW_TO_SORT = (
     "Every image must lie in the folder of its class, as in train/n01440764/x.JPEG. "

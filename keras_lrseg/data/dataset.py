@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,13 @@ from keras_lrseg.data.class_names import Classes, resolve_classes
 from keras_lrseg.data.files import (
     IMAGE_SUFFIXES,
     UNKNOWN_LABEL,
-    CorruptFile,
     Record,
     check_labels,
     load_image,
     load_mask,
     map_labels,
 )
+from keras_lrseg.data.subsets import Picked, readable_indices
 
 IGNORE_LABEL = 255
 
@@ -217,39 +216,6 @@ class SegmentationDataset:
             if progress:
                 progress(done, len(self))
         return counts[: self.num_classes]
-
-
-class Picked(Sequence):
-    """Items of another sequence, each taken when asked for: images may be large."""
-
-    def __init__(self, source: Sequence, indices: Sequence[int]):
-        self.source, self.indices = source, [operator.index(i) for i in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.source[self.indices[index]]
-
-
-def readable_indices(
-    dataset: Sequence, progress: Callable[[int, int], None] | None
-) -> tuple[list[int], list[str]]:
-    """The indices whose items can be decoded, and the messages of the others."""
-    readable, messages = [], []
-    for i in range(len(dataset)):
-        try:
-            dataset[i]
-            readable.append(i)
-        except CorruptFile as error:
-            messages.append(str(error))
-        if progress:
-            progress(i + 1, len(dataset))
-    if not readable:
-        raise ValueError(
-            f"None of the {len(dataset)} images can be used; the first: {messages[0]}"
-        )
-    return readable, messages
 
 
 def load_demo(split: str) -> SegmentationDataset:

@@ -1,5 +1,8 @@
 """Tiny trees laid out as the public data sets are, each with one image or two."""
 
+import pathlib
+import tomllib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -179,6 +182,14 @@ def test_classes_and_colours(name, some):
     assert len(names) == len(set(names)) == CLASSES[name]
     for i, (label, colour) in some.items():
         assert (names[i], palette[i].tobytes().hex()) == (label, colour)
+
+
+def test_class_files_are_shipped():
+    project = pathlib.Path(__file__).parents[2] / "pyproject.toml"
+    settings = tomllib.loads(project.read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["keras_lrseg.data"]
+    for info in DATASETS.values():
+        assert any(info.classes.match(pattern) for pattern in patterns)
 
 
 def test_published_sizes():
