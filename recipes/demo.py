@@ -18,10 +18,7 @@ import numpy as np
 import keras_lrseg
 from keras_lrseg import analysis, data, evaluation, export, training
 
-CROP = (256, 256)  # a whole tile
-BATCH = 4
 STEPS = 300
-LEARNING_RATE = 1e-3  # from scratch; the papers' 6e-5 is for pre-trained backbones
 
 
 def main(out: pathlib.Path, steps: int) -> None:
@@ -31,17 +28,14 @@ def main(out: pathlib.Path, steps: int) -> None:
     model = keras_lrseg.LRFormerT(
         num_classes=train.num_classes, dropout_rate=0.0, drop_path_rate=0.0
     )
-    path = training.train(
-        model,
-        train,
-        out,
-        crop=CROP,
-        batch_size=BATCH,
+    recipe = training.SegmentationRecipe(
+        crop=(256, 256),  # a whole tile
+        batch_size=4,
         steps=steps,
-        learning_rate=LEARNING_RATE,
+        learning_rate=1e-3,  # from scratch; the papers' 6e-5 is for trained backbones
         epoch_steps=50,
-        resume=(out / "run.json").exists(),
     )
+    path = training.train(model, train, out, recipe, resume=(out / "run.json").exists())
 
     scores = evaluation.evaluate(model, validation)
     print(scores)

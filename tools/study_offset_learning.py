@@ -84,18 +84,16 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
     dataset, validation = data.load_demo("train"), data.load_demo("validation")
     model = make(name, dataset.num_classes)
     start = time.perf_counter()
+    recipe = training.SegmentationRecipe(
+        crop=(arguments.crop, arguments.crop),
+        batch_size=arguments.batch,
+        steps=arguments.steps,
+        learning_rate=LEARNING_RATE,
+        epoch_steps=arguments.steps,
+        seed=seed,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        training.train(
-            model,
-            dataset,
-            Path(folder) / "run",
-            crop=(arguments.crop, arguments.crop),
-            batch_size=arguments.batch,
-            steps=arguments.steps,
-            learning_rate=LEARNING_RATE,
-            epoch_steps=arguments.steps,
-            seed=seed,
-        )
+        training.train(model, dataset, Path(folder) / "run", recipe)
     seconds = time.perf_counter() - start
     scores = evaluation.evaluate(model, validation)
     profile = analysis.profile(model, (256, 256))

@@ -5,7 +5,7 @@ from keras_lrseg.analysis.class_representations import (
     ideal_representations,
     mine_class_representations,
 )
-from keras_lrseg.analysis.figures import contact_sheet
+from keras_lrseg.analysis.figures import contact_sheet, training_curve
 from keras_lrseg.analysis.profile import Profile, count_params, profile
 from keras_lrseg.analysis.similarity_figures import similarity_maps, similarity_matrices
 
@@ -19,4 +19,5 @@ __all__ = [
     "profile",
     "similarity_maps",
     "similarity_matrices",
+    "training_curve",
 ]

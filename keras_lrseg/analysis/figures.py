@@ -1,11 +1,17 @@
 """Pictures of results."""
 
+import csv
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lrseg.data import SegmentationDataset, colour_labels, save_image
+from keras_lrseg.data import (
+    SegmentationDataset,
+    atomic_path,
+    colour_labels,
+    save_image,
+)
 from keras_lrseg.evaluation import predict_labels
 
 _GAP = 6  # pixels between pictures
@@ -45,6 +51,33 @@ def contact_sheet(
         rows += [row, np.full((_GAP, row.shape[1], 3), 255, "uint8")]
     rows.append(_legend(dataset, rows[0].shape[1]))
     save_image(path, np.concatenate(rows))
+
+
+def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
+    """Draw the loss of each epoch of a run, and the validation's scores.
+
+    Args:
+        log: `log.csv` of a run.
+        path: of the picture, a PNG.
+    """
+    from matplotlib.figure import Figure
+
+    with open(log) as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([float(row["loss"]) for row in rows], color="tab:blue")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss", color="tab:blue")
+    scores = [name for name in rows[0] if name.startswith("val_")]
+    if scores:
+        other = axes.twinx()
+        for name in scores:
+            values = [float(row[name]) for row in rows]
+            other.plot(values, color="tab:orange", label=name)
+        other.set_ylabel(", ".join(scores), color="tab:orange")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _legend(dataset, width):

@@ -31,6 +31,7 @@ class Profile:
             attention, Offset Learning, matrix factorisation, reassembly.
         published_flops: `flops` as the authors' code multiplies, where this library
             takes a cheaper order.
+        activations: values that the multiplying layers give, which training keeps.
         parts: the same of backbone, decoder and classifier, by name.
     """
 
@@ -39,6 +40,7 @@ class Profile:
     conv_flops: int
     attention_flops: int
     published_flops: int
+    activations: int
     parts: dict[str, "Profile"] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -113,6 +115,7 @@ class _Counts:
     def __init__(self):
         self.of_layer = collections.Counter()
         self.published = collections.Counter()
+        self.values = collections.Counter()
 
     @contextlib.contextmanager
     def recording(self, model):
@@ -143,18 +146,26 @@ class _Counts:
             flops = published = math.prod(y.shape) * _products_per_output(layer)
         self.of_layer[id(layer)] += flops
         self.published[id(layer)] += published
+        outputs = [math.prod(tensor.shape) for tensor in keras.tree.flatten(y)]
+        self.values[id(layer)] += sum(outputs)
 
     def profile(self, model) -> Profile:
         """The sums over the layers of a model or of a part of one."""
-        flops = conv_flops = attention_flops = published_flops = 0
+        flops = conv_flops = attention_flops = published_flops = activations = 0
         for layer in _all_layers(model):
             n = self.of_layer[id(layer)]
             flops += n
             conv_flops += n if isinstance(layer, CONVOLUTIONS) else 0
             attention_flops += n if hasattr(layer, "attention_flops") else 0
             published_flops += self.published[id(layer)]
+            activations += self.values[id(layer)]
         return Profile(
-            count_params(model), flops, conv_flops, attention_flops, published_flops
+            count_params(model),
+            flops,
+            conv_flops,
+            attention_flops,
+            published_flops,
+            activations,
         )
 
 

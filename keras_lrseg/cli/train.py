@@ -1,14 +1,10 @@
-"""`keras-lrseg train`: train a model on a folder of images."""
+"""`keras-lrseg train`: train a model by a recipe, or on a folder of images."""
 
-from keras_lrseg.cli.options import (
-    add_classifier,
-    add_data,
-    classifier,
-    positive,
-    progress_callback,
-)
+import dataclasses
 
-SUMMARY = "train a model on a folder of images"
+from keras_lrseg.cli.options import positive, progress_callback
+
+SUMMARY = "train a model by a recipe, or on a folder of images"
 EXAMPLE = (
     "keras-lrseg train --model LRFormerT --images street/images --masks "
     "street/masks --classes street/classes.txt --crop 512 512 --batch 8 --steps 20000 "
@@ -17,90 +13,140 @@ EXAMPLE = (
 INTERRUPTED = (
     "Interrupted. The same command with --resume goes on from the last checkpoint."
 )
+SHORT_FORMS = (
+    *("images", "masks", "val_images", "val_masks", "classes", "root", "classifier"),
+    *("crop", "batch_size", "steps", "epoch_steps", "learning_rate", "weights"),
+    *("backbone_weights", "reset_head", "precision", "seed"),
+)
 
 
 def add_arguments(parser):
-    parser.add_argument("--model", required=True, help="for example LRFormerT")
-    add_classifier(parser)
-    add_data(parser)
-    parser.add_argument("--val-images", metavar="DIR", help="images to score on")
-    parser.add_argument("--val-masks", metavar="DIR", help="their masks")
     parser.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE.py",
+        help="for example recipes/ade20k.py; without one, images and masks of your own",
+    )
+    parser.add_argument(
+        "--model", required=True, help="for example LRFormerT; with a recipe, its row"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a number of the recipe; a wrong KEY lists them all",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan, cost and what is missing",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with --out")
+    parser.add_argument(
+        "--skip-corrupt", action="store_true", help="leave out unreadable images"
+    )
+    _add_short_forms(parser.add_argument_group("short forms of --set"))
+
+
+def _add_short_forms(group):
+    """Options whose `dest` is a field of the recipe; None where they are not given."""
+    add = group.add_argument
+    add("--images", metavar="DIR")
+    add("--masks", metavar="DIR", help="PNG of train ids, 255 ignored")
+    add("--val-images", metavar="DIR", help="images to score on")
+    add("--val-masks", metavar="DIR", help="their masks")
+    add("--classes", metavar="FILE", help='a name a line, optionally "name #rrggbb"')
+    add("--root", metavar="DIR", help="folder of a public data set")
+    add(
+        "--classifier",
+        choices=("pixel", "offset"),
+        help="1×1 convolution or Offset Learning (default: the model's own)",
+    )
+    add(
         "--crop",
         type=positive,
         nargs=2,
-        default=(512, 512),
         metavar=("H", "W"),
         help="training crop in pixels (default 512 512)",
     )
-    parser.add_argument("--batch", type=positive, default=8, help="images a step")
-    parser.add_argument("--steps", type=positive, required=True, help="whole training")
-    parser.add_argument(
+    add("--batch", type=positive, dest="batch_size", help="images a step (default 8)")
+    add("--steps", type=positive, help="whole training")
+    add(
         "--epoch-steps",
         type=positive,
-        default=500,
         help="steps from one checkpoint to the next (default 500)",
     )
-    parser.add_argument(
+    add(
         "--learning-rate",
         type=float,
         help="the peak (default 6e-5 from given weights, 1e-3 from scratch)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="start from a whole model")
-    parser.add_argument("--backbone-weights", metavar="FILE", help="from a backbone")
-    parser.add_argument(
-        "--reset-head", action="store_true", help="with --weights: new classes"
+    add("--weights", metavar="FILE", help="start from a whole model")
+    add("--backbone-weights", metavar="FILE", help="from a backbone")
+    add(
+        "--reset-head",
+        action="store_true",
+        default=None,
+        help="with --weights: new classes",
     )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
-        default="float32",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of data and augmentation")
-    parser.add_argument("--resume", action="store_true", help="go on with --out")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    add("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    add("--seed", type=int, help="of weights, data order and augmentation (default 0)")
 
 
 def run(arguments):
-    from keras_lrseg import data, models, training
+    from keras_lrseg import training
 
-    dataset = data.SegmentationDataset.from_folders(
-        arguments.images, arguments.masks, arguments.classes
-    )
-    validation = None
-    if arguments.val_images or arguments.val_masks:
-        if not (arguments.val_images and arguments.val_masks):
-            raise ValueError("--val-images and --val-masks go together.")
-        validation = data.SegmentationDataset.from_folders(
-            arguments.val_images, arguments.val_masks, dataset.classes
-        )
-    for part in filter(None, (dataset, validation)):
-        print(f"Checking {len(part)} images of {part.name}", flush=True)
-        pixels = part.check(progress_callback())
-        for name, count in zip(part.classes, pixels, strict=True):
-            if count == 0:
-                print(f"warning: no pixel of class {name!r} in {part.name}")
-    model = models.make(
-        arguments.model,
-        num_classes=dataset.num_classes,
-        weights=arguments.weights,
-        backbone_weights=arguments.backbone_weights,
-        reset_head=arguments.reset_head,
-        dtype=arguments.precision,
-        **classifier(arguments),
-    )
-    pretrained = arguments.weights or arguments.backbone_weights
-    path = training.train(
-        model,
-        dataset,
+    recipe = _recipe(arguments)
+    if arguments.dry_run:
+        print(training.plan(recipe, arguments.out))
+        return
+    path = training.launch(
+        recipe,
         arguments.out,
-        crop=tuple(arguments.crop),
-        batch_size=arguments.batch,
-        steps=arguments.steps,
-        learning_rate=arguments.learning_rate or (6e-5 if pretrained else 1e-3),
-        validation=validation,
-        epoch_steps=arguments.epoch_steps,
-        seed=arguments.seed,
         resume=arguments.resume,
+        skip_corrupt=arguments.skip_corrupt,
+        progress=progress_callback,
     )
     print(f"Model: {path}")
+
+
+def _recipe(arguments):
+    """The recipe of the file, or one for a folder, with what was typed."""
+    from keras_lrseg import training
+
+    if arguments.recipe:
+        recipes = training.load_recipes(arguments.recipe)
+        if arguments.model not in recipes:
+            raise ValueError(
+                f"{arguments.recipe} has no model {arguments.model!r}. Choose from "
+                f"{', '.join(recipes)}."
+            )
+        recipe = recipes[arguments.model]
+    elif not arguments.steps:
+        raise ValueError("Type --steps N, the length of the training.")
+    else:
+        pretrained = arguments.weights or arguments.backbone_weights
+        recipe = training.SegmentationRecipe(
+            model=arguments.model,
+            dataset="folders",
+            crop=(512, 512),
+            batch_size=8,
+            steps=arguments.steps,
+            learning_rate=6e-5 if pretrained else 1e-3,
+        )
+    fields = {field.name for field in dataclasses.fields(recipe)} - {"model"}
+    given = {k: v for k, v in vars(arguments).items() if v is not None}
+    typed = {name: given[name] for name in SHORT_FORMS if name in given}
+    if unfit := sorted(typed.keys() - fields):
+        raise ValueError(f"This recipe has no setting {', '.join(unfit)}.")
+    if "crop" in typed:
+        typed["crop"] = tuple(typed["crop"])
+    settings = {}
+    for item in arguments.set:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set expects KEY=VALUE. Received: {item!r}")
+        settings[key] = value
+    return dataclasses.replace(recipe, **typed).with_settings(settings)

@@ -1,18 +1,30 @@
-"""Loss, metric, schedule, optimizer, checkpoints and the training run."""
+"""Recipes, the training run, and its parts: loss, metric, optimizer, checkpoints."""
 
 from keras_lrseg.training.checkpoint import Checkpoint, restore_latest, save_state
+from keras_lrseg.training.classification import ClassificationRecipe
+from keras_lrseg.training.launch import launch, load_recipes
 from keras_lrseg.training.losses import SegmentationCrossEntropy
 from keras_lrseg.training.metrics import MeanIoU
-from keras_lrseg.training.optimizers import make_optimizer
+from keras_lrseg.training.optimizers import GroupedAdamW, make_optimizer
+from keras_lrseg.training.plan import plan
+from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import save_model, train
 from keras_lrseg.training.schedule import WarmupPolynomial
+from keras_lrseg.training.segmentation import SegmentationRecipe
 
 __all__ = [
     "Checkpoint",
+    "ClassificationRecipe",
+    "GroupedAdamW",
     "MeanIoU",
+    "Recipe",
     "SegmentationCrossEntropy",
+    "SegmentationRecipe",
     "WarmupPolynomial",
+    "launch",
+    "load_recipes",
     "make_optimizer",
+    "plan",
     "restore_latest",
     "save_model",
     "save_state",

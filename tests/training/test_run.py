@@ -1,6 +1,7 @@
 """Training runs: what they leave behind, and that an interruption changes nothing."""
 
 import csv
+import dataclasses
 import json
 import signal
 
@@ -11,7 +12,7 @@ import pytest
 from keras_lrseg.checkpoints import load_model
 from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import evaluate
-from keras_lrseg.training import Checkpoint, run, save_model
+from keras_lrseg.training import Checkpoint, SegmentationRecipe, run, save_model
 from tests.training.toys import CLASSES, toy_dataset, toy_segmenter
 
 # Keras's warning: no epoch may end because the stream does, not the shorter last one.
@@ -26,12 +27,21 @@ SETTINGS = {
     "learning_rate": 1e-2,
 }
 
+FIGURES = ("loss", "images_per_s", "learning_rate")  # of an epoch, in the log
 
-def train(out, model_seed=0, dataset=None, **settings):
+
+def train(out, model_seed=0, dataset=None, validation=None, resume=False, **settings):
     """Train the toy model from weights and dropout that `model_seed` decides."""
     keras.utils.set_random_seed(model_seed)
-    dataset = dataset or toy_dataset()
-    return run.train(toy_segmenter(), dataset, out, **{**SETTINGS, **settings})
+    recipe = SegmentationRecipe(**{**SETTINGS, **settings})
+    return run.train(
+        toy_segmenter(),
+        dataset or toy_dataset(),
+        out,
+        recipe,
+        validation=validation,
+        resume=resume,
+    )
 
 
 def log_of(out):
@@ -45,7 +55,9 @@ def state_of(out, step):
 
 
 def files_in(out):
-    return sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    """All files but TensorBoard's, whose names are the time."""
+    files = [p.relative_to(out) for p in out.rglob("*") if p.is_file()]
+    return sorted(str(p) for p in files if p.parts[0] != "tensorboard")
 
 
 def after_epoch(monkeypatch, epoch, action):
@@ -76,27 +88,27 @@ def test_run_leaves_settings_log_two_checkpoints_and_the_model(finished):
     steps = [f"checkpoints/step_{step:08d}.npz" for step in (4, 5)]
     assert files_in(finished) == [*steps, "log.csv", "model.keras", "run.json"]
     settings = json.loads((finished / "run.json").read_text())
-    assert settings == {
+    expected = {
         "model": "semantic_segmenter",
         "classifier": "Conv2D",
-        "classes": list(CLASSES),
-        "images": 4,
+        "class_names": list(CLASSES),
+        "image_count": 4,
+        **SETTINGS,
         "crop": [64, 48],
-        "batch_size": 2,
-        "steps": 5,
-        "learning_rate": 0.01,
-        "epoch_steps": 2,
-        "warmup_steps": 0,
+        "warmup_steps": None,
         "weight_decay": 0.01,
-        "global_clipnorm": None,
         "seed": 0,
     }
+    assert {key: settings[key] for key in expected} == expected
+    fields = {field.name for field in dataclasses.fields(SegmentationRecipe)}
+    assert settings.keys() == fields | {"class_names", "image_count"}
+    assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_every_epoch_is_in_the_log_the_shorter_last_one_too(finished):
     rows = log_of(finished)
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert list(rows[0]) == ["epoch", "loss", "val_miou"]
+    assert list(rows[0]) == ["epoch", *FIGURES, "val_miou"]
     assert all(0 < float(row["loss"]) < 5 for row in rows)
     assert int(state_of(finished, 5)["step"]) == 5
 
@@ -167,11 +179,11 @@ def test_existing_run_is_not_overwritten(finished):
         ("weight_decay", 0.0),
         ("global_clipnorm", 1.0),
         ("seed", 1),
-        ("images", toy_dataset(3)),
+        ("image_count", toy_dataset(3)),
     ],
 )
 def test_resuming_with_another_setting_names_it(name, value, finished):
-    settings = {"dataset" if name == "images" else name: value}
+    settings = {"dataset" if name == "image_count" else name: value}
     with pytest.raises(ValueError, match=rf"has other settings: {name} \(was") as error:
         train(finished, resume=True, **settings)
     assert str(error.value).count("(was ") == 1
@@ -180,7 +192,7 @@ def test_resuming_with_another_setting_names_it(name, value, finished):
 def test_resuming_with_other_class_names_is_refused(finished):
     images, masks = zip(*toy_dataset(), strict=True)
     other = SegmentationDataset.from_arrays(images, masks, ["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"other settings: classes \(was \['red'"):
+    with pytest.raises(ValueError, match=r"other settings: class_names \(was \['red'"):
         train(finished, dataset=other, resume=True)
 
 
@@ -188,7 +200,7 @@ def test_resuming_with_other_class_names_is_refused(finished):
     ("settings", "message"),
     [
         ({"warmup_steps": 5}, "0 <= warmup_steps < steps"),
-        ({"batch_size": 0}, "batch_size of 1 or more"),
+        ({"batch_size": 0}, "batch_size expects 1 or more"),
         ({"crop": (0, 64)}, "at least 32 pixels"),
     ],
 )
@@ -260,10 +272,9 @@ def test_weights_broken_by_the_very_last_step_make_no_model(tmp_path, monkeypatc
     assert not (tmp_path / "model.keras").exists()
 
 
-def test_the_seed_decides_the_data_and_the_warmup_is_a_tenth_of_a_short_run(tmp_path):
+def test_the_seed_decides_the_data(tmp_path):
     train(tmp_path / "a", steps=10, epoch_steps=10, seed=7)
     train(tmp_path / "b", steps=10, epoch_steps=10, seed=8)
-    assert json.loads((tmp_path / "a" / "run.json").read_text())["warmup_steps"] == 1
     a, b = (state_of(tmp_path / name, 10) for name in "ab")
     assert any(not np.array_equal(a[name], b[name]) for name in a)
 
@@ -271,7 +282,10 @@ def test_the_seed_decides_the_data_and_the_warmup_is_a_tenth_of_a_short_run(tmp_
 def test_toy_task_is_learnt(tmp_path):
     path = train(tmp_path, steps=60, epoch_steps=20, learning_rate=3e-2)
     rows = log_of(tmp_path)
-    assert list(rows[0]) == ["epoch", "loss"]  # nothing was validated
+    assert list(rows[0]) == ["epoch", *FIGURES]  # nothing was validated
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == pytest.approx([3e-2 * left for left in (40 / 54, 20 / 54, 0)])
+    assert all(float(row["images_per_s"]) > 0 for row in rows)
     assert float(rows[-1]["loss"]) < 0.5  # log(3) by chance
     assert evaluate(load_model(path), toy_dataset(3, seed=5)).miou > 0.7
 

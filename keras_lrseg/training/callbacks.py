@@ -1,0 +1,191 @@
+"""What happens beside the steps of a training: scores, logs, pictures, its end."""
+
+import contextlib
+import csv
+import math
+import os
+import signal
+import threading
+import time
+
+import keras
+
+from keras_lrseg.evaluation import evaluate, evaluate_classifier
+
+
+class Throughput(keras.callbacks.Callback):
+    """Put "images_per_s" into the logs, and the "learning_rate" of each epoch.
+
+    Counted from the end of an epoch's first batch, which may have to be compiled.
+
+    Args:
+        batch_size: images in a batch of `fit`, over all devices.
+    """
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size = batch_size
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            self.start = time.perf_counter()
+        self.batches = batch
+        self._add(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._add(logs)
+        if logs is not None:
+            rate = self.model.optimizer.learning_rate
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
+
+    def _add(self, logs):
+        if logs is not None and self.batches:
+            seconds = time.perf_counter() - self.start
+            logs["images_per_s"] = self.batches * self.batch_size / seconds
+
+
+class Validation(keras.callbacks.Callback):
+    """Score a dataset at the end of every epoch, as "val_miou" in the logs."""
+
+    def __init__(self, dataset, settings=None):
+        super().__init__()
+        self.dataset = dataset
+        self.settings = settings
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores = evaluate(self.model, self.dataset, self.settings)
+        print(f"\nEpoch {epoch + 1}: validation mIoU {scores.miou:.4f}", flush=True)
+        if logs is not None:
+            logs["val_miou"] = scores.miou
+
+
+class ClassifierValidation(keras.callbacks.Callback):
+    """Score a dataset at the end of every epoch, as "val_top1" in the logs."""
+
+    def __init__(self, dataset, size):
+        super().__init__()
+        self.dataset = dataset
+        self.size = size
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores = evaluate_classifier(self.model, self.dataset, self.size)
+        print(f"\nEpoch {epoch + 1}: validation top-1 {scores.top1:.4f}", flush=True)
+        if logs is not None:
+            logs["val_top1"] = scores.top1
+
+
+class Log(keras.callbacks.Callback):
+    """Write the figures of every epoch to a CSV file.
+
+    Keras's `CSVLogger` invents validation columns where no validation is.
+    """
+
+    def __init__(self, path, append):
+        super().__init__()
+        self.path = path
+        self.append = append
+
+    def on_train_begin(self, logs=None):
+        if not self.append:
+            self.path.unlink(missing_ok=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch, **(logs or {})}
+        with open(self.path, "a+", newline="") as file:
+            file.seek(0)
+            columns = next(csv.reader(file), None)
+            writer = csv.DictWriter(file, columns or list(row), extrasaction="ignore")
+            if columns is None:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class StopAfter(keras.callbacks.Callback):
+    """End the training after so many batches, in the middle of an epoch too."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            self.model.stop_training = True
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """End the training after the batch whose loss is not finite, and keep its number.
+
+    Attributes:
+        batch: of this run, counted from 1; None while all is well.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.batch = 0, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
+        if self.batch is None and not math.isfinite((logs or {}).get("loss", 0.0)):
+            self.batch = self.seen
+            self.model.stop_training = True
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Write every figure of the logs for TensorBoard.
+
+    Keras's own writes weights and graphs too, and none of what other callbacks add.
+
+    Args:
+        folder: of the run's event files.
+        epoch_steps: steps of an epoch: TensorBoard's axis are steps.
+    """
+
+    def __init__(self, folder, epoch_steps):
+        super().__init__()
+        self.folder = folder
+        self.epoch_steps = epoch_steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        step = (epoch + 1) * self.epoch_steps
+        writer = tf.summary.create_file_writer(str(self.folder))
+        with writer.as_default(step=step):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(name, value)
+        writer.close()
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Yield a callback that ends the training after the batch in which Ctrl-C came.
+
+    An exception raised wherever Python happens to be would not do: where the compiled
+    code of a library called it, as JAX often does, the exception goes no further.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def interrupt(*arguments):
+        nonlocal interrupted
+        if interrupted:
+            signal.default_int_handler(*arguments)
+        interrupted = True
+        # print is not for signal handlers: it may have been interrupted itself
+        os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
+
+    def check(batch, logs=None):
+        if interrupted:
+            raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=check)
+    if not in_main_thread or handler is not signal.default_int_handler:
+        yield callback  # the program has a way of its own
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield callback
+    finally:
+        signal.signal(signal.SIGINT, handler)

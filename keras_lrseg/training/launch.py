@@ -1,0 +1,95 @@
+"""From a recipe to a trained model: check, build, train, draw."""
+
+import pathlib
+import runpy
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from keras_lrseg import analysis
+from keras_lrseg.training.recipe import Recipe
+from keras_lrseg.training.run import train
+
+SHEET_ROWS = 6
+
+
+def load_recipes(path: str | pathlib.Path) -> dict[str, Recipe]:
+    """Return the recipes of a file such as `recipes/ade20k.py`, by name.
+
+    The file is Python and is run.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it defines no `RECIPES`.
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"There is no recipe {path}")
+    recipes = runpy.run_path(str(path)).get("RECIPES")
+    if not isinstance(recipes, dict):
+        raise ValueError(f"{path} defines no RECIPES, a dictionary of recipes by name.")
+    return recipes
+
+
+def launch(
+    recipe: Recipe,
+    out: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    skip_corrupt: bool = False,
+    progress: Callable[[], Callable[[int, int], None]] | None = None,
+) -> pathlib.Path:
+    """Load and check the data, build the model, train it, draw what came of it.
+
+    Beside what `train` leaves, `out` then holds `curve.png` and, with validation
+    images, `contact_sheet.png`.
+
+    Args:
+        recipe: with a model, and a dataset or folders.
+        out: folder of the run.
+        resume: go on from the last checkpoint in `out`.
+        skip_corrupt: leave out images that cannot be read, and name them.
+        progress: makes a function that is called with (images checked, all).
+
+    Returns:
+        The path of `model.keras`.
+
+    Raises:
+        ValueError: if something is missing, with the remedy; and as `train`.
+    """
+    out = pathlib.Path(out)
+    if missing := recipe.missing():
+        raise ValueError(" ".join(missing))
+    dataset, validation = recipe.load("train"), recipe.load("validation")
+    progress = progress or (lambda: None)
+    if skip_corrupt:
+        dataset = _readable(dataset, progress())
+        validation = validation and _readable(validation, progress())
+    if not resume:
+        for part in filter(None, (dataset, validation)):
+            _check(part, progress())
+    keras.utils.set_random_seed(recipe.seed)
+    model = recipe.build(dataset.num_classes)
+    path = train(model, dataset, out, recipe, validation=validation, resume=resume)
+    analysis.training_curve(out / "log.csv", out / "curve.png")
+    if validation is not None and hasattr(validation, "palette"):
+        rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
+        analysis.contact_sheet(model, validation, out / "contact_sheet.png", rows)
+    return path
+
+
+def _readable(dataset, progress):
+    print(f"Looking for corrupt images in {dataset.name}", flush=True)
+    dataset, messages = dataset.without_corrupt(progress)
+    for message in messages:
+        print(f"left out: {message}")
+    print(f"{len(messages)} images of {dataset.name} left out, {len(dataset)} stay")
+    return dataset
+
+
+def _check(dataset, progress):
+    """Read everything once, and warn of classes without a pixel or an image."""
+    print(f"Checking {len(dataset)} images of {dataset.name}", flush=True)
+    for name, count in zip(dataset.classes, dataset.check(progress), strict=True):
+        if count == 0:
+            print(f"warning: nothing of class {name!r} in {dataset.name}")

@@ -1,0 +1,78 @@
+"""What a training would do and cost, before it is started."""
+
+import dataclasses
+import pathlib
+
+from keras_lrseg import analysis
+from keras_lrseg.evaluation import TestSettings
+from keras_lrseg.training.recipe import Recipe
+
+CLASSES = 150  # counted with where the data's number is not known yet
+# Bytes of a trained weight: itself, its gradient, AdamW's two moments.
+BYTES_PER_WEIGHT = 16
+# Values kept for each one that a multiplying layer gives, in norms, activations and
+# gradients: 2.5 to 4.6, measured with LRFormer-S (results/memory_lrformer.csv).
+KEPT_PER_ACTIVATION = 3.5
+
+
+def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
+    """Describe a training: the recipe, its cost, its files, and what is missing.
+
+    Neither the data nor the initial weights need to be there.
+
+    Args:
+        recipe: with a model.
+        out: folder of the run.
+    """
+    classes = recipe.num_classes()
+    bare = dataclasses.replace(recipe, weights=None, backbone_weights=None)
+    cost = analysis.profile(bare.build(classes or CLASSES), recipe.input_size)
+    lines = ["recipe"]
+    for name, value in dataclasses.asdict(recipe).items():
+        if isinstance(value, dict):  # the test settings
+            value = _settings_text(recipe.test)
+        lines.append(f"  {name:20} {value}")
+    if recipe.warmup_steps is None:
+        lines.append(f"  {'warmup_steps':20} {recipe.warmup} (resolved)")
+    guess = "" if classes else f" (with {CLASSES} classes: the data's are not known)"
+    # A backward pass multiplies twice as often as a forward pass.
+    step = 3 * recipe.batch_size * cost.flops
+    lines += [
+        f"cost{guess}",
+        f"  parameters           {cost.params / 1e6:.3f} M",
+        f"  FLOPs of an image    {cost.flops / 1e9:.2f} G forward",
+        f"  FLOPs of a step      {step / 1e12:.2f} T, of all steps "
+        f"{step * recipe.steps / 1e18:.3f} E",
+        f"  memory               about {_memory(recipe, cost) / 2**30:.1f} GiB on one "
+        "device, within a factor of 1.5",
+        "files",
+    ]
+    out = pathlib.Path(out)
+    for name, what in (
+        ("run.json", "this recipe, all numbers"),
+        ("log.csv", f"a line every {recipe.epoch_steps} steps"),
+        ("tensorboard", "the same for TensorBoard"),
+        ("checkpoints", "the last two states, to resume from"),
+        ("model.keras", "the trained model"),
+        ("curve.png", "loss and score"),
+        ("contact_sheet.png", "images, truth and predictions"),
+    ):
+        lines.append(f"  {out / name}: {what}")
+    missing = recipe.missing()
+    lines += ["missing", *(f"  {line}" for line in missing or ["nothing"])]
+    return "\n".join(lines)
+
+
+def _memory(recipe, cost):
+    """Bytes of one training step, roughly."""
+    images = recipe.batch_size // recipe.accumulation_steps
+    size = 4 if recipe.precision == "float32" else 2
+    activations = KEPT_PER_ACTIVATION * size * images * cost.activations
+    return BYTES_PER_WEIGHT * cost.params + activations
+
+
+def _settings_text(settings):
+    """The test settings that are not the default."""
+    default = dataclasses.asdict(TestSettings())
+    changed = {k: v for k, v in dataclasses.asdict(settings).items() if v != default[k]}
+    return ", ".join(f"{k}={v}" for k, v in changed.items()) or "whole image"

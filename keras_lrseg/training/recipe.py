@@ -1,0 +1,190 @@
+"""The numbers of a training: what `train` follows and what `recipes/` holds.
+
+A task, segmentation or classification, adds its own numbers and says how to load the
+data, build the model, make the stream of batches, the loss and the validation.
+"""
+
+import dataclasses
+import types
+import typing
+
+import keras
+
+from keras_lrseg import models
+from keras_lrseg.evaluation import TestSettings
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The numbers that every training has.
+
+    Args:
+        model: name of the model, for example "LRFormerS".
+        dataset: a name that `load` knows.
+        root: folder of the dataset.
+        initial: what the paper starts from, for example "ImageNet-1K"; training then
+            refuses random weights unless `from_scratch` is set. None: random weights.
+        weights, backbone_weights: files to start from.
+        from_scratch: start from random weights where the paper does not.
+        batch_size: images that make one update, over all devices.
+        steps: updates of the weights in the whole run.
+        epoch_steps: updates from one checkpoint, validation and log line to the next.
+        learning_rate: the peak.
+        schedule: "polynomial" or "cosine" decay to 0, after the warm-up.
+        power: of the polynomial.
+        warmup_steps: of the linear warm-up; None: 1,500, or a tenth of a short run.
+        weight_decay: decoupled, per step, times the learning rate.
+        head_multiplier, backbone_multiplier: of the learning rate.
+        global_clipnorm: largest norm of all gradients together; None: no clipping.
+        drop_path_rate: None: the paper's for this model.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        accumulation_steps: parts that a batch is divided into, one after the other,
+            where it does not fit into memory.
+        jit_compile: "auto", "yes" or "no", of Keras's `compile`.
+        seed: of initial weights, data order and augmentation.
+        expected: the paper's score in percent, validation mIoU or top-1; not ours.
+
+    Raises:
+        ValueError: for numbers that cannot be trained with.
+    """
+
+    model: str = ""
+    dataset: str = ""
+    root: str | None = None
+    initial: str | None = None
+    weights: str | None = None
+    backbone_weights: str | None = None
+    from_scratch: bool = False
+    batch_size: int
+    steps: int
+    epoch_steps: int = 500
+    learning_rate: float
+    schedule: str = "polynomial"
+    power: float = 1.0
+    warmup_steps: int | None = None
+    weight_decay: float = 0.01
+    head_multiplier: float = 1.0
+    backbone_multiplier: float = 1.0
+    global_clipnorm: float | None = None
+    drop_path_rate: float | None = None
+    precision: str = "float32"
+    accumulation_steps: int = 1
+    jit_compile: str = "auto"
+    seed: int = 0
+    expected: float | None = None
+
+    def __post_init__(self):
+        for name in ("batch_size", "steps", "epoch_steps", "accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} expects 1 or more. Received: {getattr(self, name)}"
+                )
+        for name, choices in (
+            ("schedule", ("polynomial", "cosine")),
+            ("precision", PRECISIONS),
+            ("jit_compile", ("auto", "yes", "no")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} expects {' or '.join(choices)}. "
+                    f"Received: {getattr(self, name)!r}"
+                )
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(
+                "warmup_steps expects 0 <= warmup_steps < steps. "
+                f"Received: warmup_steps={self.warmup_steps}, steps={self.steps}"
+            )
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"A batch of {self.batch_size} cannot be divided into "
+                f"accumulation_steps={self.accumulation_steps} equal parts."
+            )
+
+    def with_settings(self, settings: dict[str, str]) -> typing.Self:
+        """Return a copy with fields replaced by what a person typed.
+
+        Args:
+            settings: field to text: a number, "yes" or "no", "none", or numbers with
+                commas for several.
+
+        Raises:
+            ValueError: for an unknown field, with the list of all, or a text that is no
+                value of the field's type.
+        """
+        kinds = typing.get_type_hints(type(self))
+        values = {}
+        for name, text in settings.items():
+            if name not in kinds or kinds[name] is TestSettings:
+                known = [key for key, kind in kinds.items() if kind is not TestSettings]
+                raise ValueError(
+                    f"There is no setting {name!r}. Choose from {', '.join(known)}."
+                )
+            values[name] = _parsed(name, text, kinds[name])
+        return dataclasses.replace(self, **values)
+
+    @property
+    def warmup(self) -> int:
+        """Updates of the warm-up, resolved."""
+        if self.warmup_steps is None:
+            return min(1500, self.steps // 10)
+        return self.warmup_steps
+
+    def missing(self) -> list[str]:
+        """What keeps the training from starting: sentences with the remedy."""
+        found = []
+        if self.initial and not (
+            self.weights or self.backbone_weights or self.from_scratch
+        ):
+            found.append(
+                f"The recipe starts from a backbone trained on {self.initial}. Type "
+                "--set backbone_weights=FILE (a published checkpoint, or a classifier "
+                "trained with recipes/imagenet1k.py), or --set from_scratch=yes for "
+                "random weights."
+            )
+        return found + self._missing_data()
+
+    def _missing_data(self):
+        try:
+            self.load("train")
+        except (ValueError, OSError) as error:
+            return [f"The training data: {error}"]
+        return []
+
+    def _build(self, num_classes, **settings) -> keras.Model:
+        if self.drop_path_rate is not None:
+            settings["drop_path_rate"] = self.drop_path_rate
+        return models.make(
+            self.model,
+            num_classes=num_classes,
+            weights=self.weights,
+            backbone_weights=self.backbone_weights,
+            dtype=self.precision,
+            **settings,
+        )
+
+
+def _parsed(name, text, kind):
+    """The value of a field from what a person typed."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if text == "none" and types.NoneType in kinds:
+        return None
+    kind = kinds[0]
+    try:
+        if kind is bool:
+            return {"yes": True, "no": False}[text]
+        if typing.get_origin(kind) is tuple:
+            parts = zip(typing.get_args(kind), text.split(","), strict=True)
+            return tuple(part(value) for part, value in parts)
+        return kind(text)
+    except (ValueError, KeyError):
+        example = {
+            bool: "yes or no",
+            int: "a whole number",
+            float: "a number",
+        }.get(kind, "two numbers, such as 512,512")
+        none = " or none" if types.NoneType in kinds else ""
+        raise ValueError(
+            f"{name} expects {example}{none}. Received: {text!r}"
+        ) from None

@@ -1,0 +1,120 @@
+"""What the training of a segmenter adds to a recipe."""
+
+import dataclasses
+
+import keras
+
+from keras_lrseg import data
+from keras_lrseg.backbones.inputs import MIN_SIZE
+from keras_lrseg.evaluation import TestSettings
+from keras_lrseg.training.callbacks import Validation
+from keras_lrseg.training.losses import SegmentationCrossEntropy
+from keras_lrseg.training.recipe import Recipe
+
+WHOLE_IMAGE = TestSettings()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentationRecipe(Recipe):
+    """The numbers of a segmenter's training. Those of every training are `Recipe`'s.
+
+    Args:
+        classifier: "pixel" or "offset"; None: the model's own.
+        reset_head: with `weights`: leave the classification layer random.
+        crop: (height, width) of the training crops, in pixels.
+        scale, short_side, max_class_share, photometric: of `training_pipeline`.
+        dropout_rate: before the classifier.
+        images, masks, val_images, val_masks, classes: folders of one's own and a file
+            of class names, with `dataset="folders"`.
+        test: how images are prepared for validation.
+    """
+
+    classifier: str | None = None
+    reset_head: bool = False
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (0.5, 2.0)
+    short_side: int | None = None
+    max_class_share: float = 0.75
+    photometric: bool = True
+    dropout_rate: float = 0.1
+    images: str | None = None
+    masks: str | None = None
+    val_images: str | None = None
+    val_masks: str | None = None
+    classes: str | None = None
+    test: TestSettings = WHOLE_IMAGE
+
+    def __post_init__(self):
+        super().__post_init__()
+        if min(self.crop) < MIN_SIZE:
+            raise ValueError(
+                f"crop expects at least {MIN_SIZE} pixels a side. Received: {self.crop}"
+            )
+
+    def load(self, split: str):
+        """Return the dataset of "train" or "validation"; None if there is none.
+
+        Raises:
+            ValueError, FileNotFoundError: if it is not there.
+        """
+        if self.dataset != "folders":
+            if self.root is None:
+                raise ValueError(f"Type --set root=DIR, the folder of {self.dataset}.")
+            return data.load_dataset(self.dataset, self.root, split)
+        folders = {
+            "train": (self.images, self.masks),
+            "validation": (self.val_images, self.val_masks),
+        }[split]
+        if split == "validation" and not any(folders):
+            return None
+        if not all(folders):
+            names = "images and masks" if split == "train" else "val_images, val_masks"
+            raise ValueError(f"{names} go together: folders of images and their masks.")
+        return data.SegmentationDataset.from_folders(*folders, self.classes)
+
+    def build(self, num_classes: int) -> keras.Model:
+        """Return the model, with its initial weights."""
+        settings = {"classifier": self.classifier} if self.classifier else {}
+        return self._build(
+            num_classes,
+            dropout_rate=self.dropout_rate,
+            reset_head=self.reset_head,
+            **settings,
+        )
+
+    def stream(self, dataset, batch_size: int, **position):
+        """Return the endless stream of batches for `fit`.
+
+        Args:
+            dataset: what `load` gave.
+            batch_size: images in a batch of this process.
+            position: `start_step` and `shard` of the pipeline.
+        """
+        return data.training_pipeline(
+            dataset,
+            self.crop,
+            batch_size,
+            seed=self.seed,
+            scale=self.scale,
+            short_side=self.short_side,
+            max_class_share=self.max_class_share,
+            photometric=self.photometric,
+            **position,
+        )
+
+    def loss(self) -> keras.losses.Loss:
+        return SegmentationCrossEntropy()
+
+    def validation(self, dataset) -> keras.callbacks.Callback:
+        return Validation(dataset, self.test)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of what the model trains on, in pixels."""
+        return self.crop
+
+    def num_classes(self) -> int | None:
+        """Classes of the data, as far as they are known without it."""
+        if self.dataset in data.DATASETS:
+            return len(data.read_classes(data.DATASETS[self.dataset].classes)[0])
+        return len(data.read_classes(self.classes)[0]) if self.classes else None
