@@ -7,9 +7,9 @@ from keras_lrseg.training.losses import SegmentationCrossEntropy
 from keras_lrseg.training.metrics import MeanIoU
 from keras_lrseg.training.optimizers import GroupedAdamW, make_optimizer
 from keras_lrseg.training.plan import plan
-from keras_lrseg.training.recipe import Recipe
+from keras_lrseg.training.recipe import Recipe, recipe_rows
 from keras_lrseg.training.run import save_model, train
-from keras_lrseg.training.schedule import WarmupPolynomial
+from keras_lrseg.training.schedule import WarmupCosine, WarmupPolynomial
 from keras_lrseg.training.segmentation import SegmentationRecipe
 
 __all__ = [
@@ -20,11 +20,13 @@ __all__ = [
     "Recipe",
     "SegmentationCrossEntropy",
     "SegmentationRecipe",
+    "WarmupCosine",
     "WarmupPolynomial",
     "launch",
     "load_recipes",
     "make_optimizer",
     "plan",
+    "recipe_rows",
     "restore_latest",
     "save_model",
     "save_state",

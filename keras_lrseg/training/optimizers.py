@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.training.collectives import everywhere, reduce_gradients
-from keras_lrseg.training.schedule import WarmupPolynomial
+from keras_lrseg.training.schedule import WarmupCosine, WarmupPolynomial
 
 # Names of the variables that weight decay leaves alone: norms, biases and scales.
 NO_DECAY = ("gamma", "beta", "bias", "scale", "attention_bias")
@@ -22,6 +22,7 @@ def make_optimizer(
     head_multiplier: float = 1.0,
     backbone_multiplier: float = 1.0,
     power: float = 1.0,
+    schedule: str = "polynomial",
     accumulation_steps: int | None = None,
 ) -> keras.optimizers.Optimizer:
     """Return AdamW with warm-up, polynomial decay and groups of variables.
@@ -45,6 +46,7 @@ def make_optimizer(
         head_multiplier: of the learning rate outside `model.backbone`.
         backbone_multiplier: of the learning rate in `model.backbone`.
         power: of the polynomial decay.
+        schedule: "polynomial" or "cosine", after the warm-up.
         accumulation_steps: batches whose mean gradient makes one update, 2 or more;
             None: every batch is one.
 
@@ -59,8 +61,12 @@ def make_optimizer(
         )
     inside = {id(v) for v in backbone.trainable_variables} if backbone else set()
     variables = model.trainable_variables
+    if schedule == "cosine":
+        rate = WarmupCosine(learning_rate, steps, warmup_steps)
+    else:
+        rate = WarmupPolynomial(learning_rate, steps, warmup_steps, power)
     optimizer = GroupedAdamW(
-        WarmupPolynomial(learning_rate, steps, warmup_steps, power),
+        rate,
         multipliers=[
             backbone_multiplier if id(v) in inside else head_multiplier
             for v in variables

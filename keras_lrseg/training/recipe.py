@@ -5,6 +5,7 @@ data, build the model, make the stream of batches, the loss and the validation.
 """
 
 import dataclasses
+import re
 import types
 import typing
 
@@ -163,6 +164,29 @@ class Recipe:
             dtype=self.precision,
             **settings,
         )
+
+
+def recipe_rows(base: Recipe, columns: str, *rows: tuple) -> dict[str, Recipe]:
+    """Return variants of a recipe from the rows of a table, by name.
+
+    Example:
+
+        recipe_rows(BASE, "drop_path_rate expected", ("LRFormerT", 0.1, 46.7))
+
+    Args:
+        base: what the rows have in common.
+        columns: fields, with spaces between.
+        rows: a name and the values of the fields. The name begins with the model's;
+            after "+" or "/" follows what tells it from another row of that model.
+    """
+    return {
+        name: dataclasses.replace(
+            base,
+            model=re.split(r"[+/]", name)[0],
+            **dict(zip(columns.split(), values, strict=True)),
+        )
+        for name, *values in rows
+    }
 
 
 def _parsed(name, text, kind):

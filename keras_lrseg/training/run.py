@@ -82,6 +82,7 @@ def train(
             head_multiplier=recipe.head_multiplier,
             backbone_multiplier=recipe.backbone_multiplier,
             power=recipe.power,
+            schedule=recipe.schedule,
             accumulation_steps=parts if parts > 1 else None,
         ),
         loss=recipe.loss(),

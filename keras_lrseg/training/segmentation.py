@@ -23,7 +23,7 @@ class SegmentationRecipe(Recipe):
         reset_head: with `weights`: leave the classification layer random.
         crop: (height, width) of the training crops, in pixels.
         scale, short_side, max_class_share, photometric: of `training_pipeline`.
-        dropout_rate: before the classifier.
+        dropout_rate: before the classifier; None: the model's own.
         images, masks, val_images, val_masks, classes: folders of one's own and a file
             of class names, with `dataset="folders"`.
         test: how images are prepared for validation.
@@ -36,7 +36,7 @@ class SegmentationRecipe(Recipe):
     short_side: int | None = None
     max_class_share: float = 0.75
     photometric: bool = True
-    dropout_rate: float = 0.1
+    dropout_rate: float | None = None
     images: str | None = None
     masks: str | None = None
     val_images: str | None = None
@@ -74,13 +74,9 @@ class SegmentationRecipe(Recipe):
 
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""
-        settings = {"classifier": self.classifier} if self.classifier else {}
-        return self._build(
-            num_classes,
-            dropout_rate=self.dropout_rate,
-            reset_head=self.reset_head,
-            **settings,
-        )
+        settings = {"classifier": self.classifier, "dropout_rate": self.dropout_rate}
+        given = {name: value for name, value in settings.items() if value is not None}
+        return self._build(num_classes, reset_head=self.reset_head, **given)
 
     def stream(self, dataset, batch_size: int, **position):
         """Return the endless stream of batches for `fit`.

@@ -1,0 +1,112 @@
+"""ADE20K: 20,210 training and 2,000 validation images, 150 classes.
+
+LRFormer, section 4.1 and Table 3; OffSeg, section 4.1.
+
+    keras-lrseg train recipes/ade20k.py --model LRFormerS \\
+        --root ADEChallengeData2016 --backbone-weights lrformer_s_imagenet.pth \\
+        --precision mixed_bfloat16 --out runs/ade20k_lrformer_s
+
+Total batch 16 (in the papers 8 GPUs with 2 images each), 160,000 steps: 127 epochs.
+AdamW, 6e-5 after 1,500 steps of warm-up, then linearly to 0; decoder and classifier
+learn at ten times the rate. Images are resized to a short side of 512 (LRFormer-L: 640)
+times 0.5 to 2, then cropped. Every model starts from a backbone trained on ImageNet.
+
+`expected` is the published validation mIoU in percent, where we know it; for SegFormer
+and SegNeXt that of their own papers. We have trained none of these to the end.
+"""
+
+from dataclasses import replace
+
+from keras_lrseg.evaluation import TestSettings, paper_settings
+from keras_lrseg.training import SegmentationRecipe, recipe_rows
+
+LRFORMER = SegmentationRecipe(
+    dataset="ade20k",
+    initial="ImageNet-1K",
+    crop=(512, 512),
+    short_side=512,
+    batch_size=16,
+    steps=160_000,
+    epoch_steps=8_000,
+    learning_rate=6e-5,
+    warmup_steps=1_500,
+    weight_decay=0.01,
+    head_multiplier=10.0,
+    global_clipnorm=35.0,
+    test=paper_settings("ade20k", "LRFormer"),
+)
+LRFORMER_640 = replace(
+    LRFORMER,
+    crop=(640, 640),
+    short_side=640,
+    test=paper_settings("ade20k", "LRFormerL"),
+)
+OFFSEG = replace(
+    LRFORMER, global_clipnorm=None, test=paper_settings("ade20k", "OffSeg")
+)
+SEGFORMER = replace(OFFSEG, classifier="pixel", test=TestSettings(512, 2048))
+SEGNEXT = replace(OFFSEG, test=paper_settings("ade20k", "SegNeXt"))
+
+COLUMNS = "drop_path_rate expected"
+RECIPES = {
+    **recipe_rows(
+        LRFORMER,
+        COLUMNS,
+        ("LRFormerT", 0.1, 46.7),
+        ("LRFormerS", 0.2, 50.0),
+        ("LRFormerB", 0.4, 51.0),
+    ),
+    **recipe_rows(LRFORMER_640, COLUMNS, ("LRFormerL", 0.6, 52.6)),
+    **recipe_rows(
+        replace(LRFORMER_640, initial="ImageNet-22K"),
+        COLUMNS,
+        ("LRFormerL/22k", 0.6, 54.2),
+    ),
+    # Section 4.4: the ablations, from 100 epochs of ImageNet.
+    **recipe_rows(
+        replace(LRFORMER, steps=80_000),
+        COLUMNS,
+        ("LRFormerS/ablation", 0.2, None),
+    ),
+    **recipe_rows(
+        OFFSEG,
+        COLUMNS,
+        ("OffSegT", 0.0, None),
+        ("OffSegB", 0.02, None),
+        ("OffSegL", 0.1, None),
+    ),
+    **recipe_rows(
+        SEGFORMER,
+        COLUMNS,
+        ("SegFormerB0", 0.1, 37.4),
+        ("SegFormerB1", 0.1, 42.2),
+        ("SegFormerB2", 0.1, 46.5),
+        ("SegFormerB3", 0.1, 49.4),
+        ("SegFormerB4", 0.1, 50.3),
+        ("SegFormerB5", 0.1, None),
+    ),
+    **recipe_rows(
+        replace(OFFSEG, classifier="offset"),
+        COLUMNS,
+        ("SegFormerB0+offset", 0.1, 40.1),
+        ("SegFormerB1+offset", 0.1, None),
+        ("SegFormerB2+offset", 0.1, None),
+        ("SegFormerB3+offset", 0.1, None),
+        ("SegFormerB4+offset", 0.1, None),
+        ("SegFormerB5+offset", 0.1, None),
+    ),
+    **recipe_rows(
+        replace(SEGNEXT, classifier="pixel"),
+        COLUMNS,
+        ("SegNeXtT", 0.1, 41.1),
+        ("SegNeXtS", 0.1, 44.3),
+        ("SegNeXtB", 0.1, 48.5),
+    ),
+    **recipe_rows(
+        replace(SEGNEXT, classifier="offset"),
+        COLUMNS,
+        ("SegNeXtT+offset", 0.1, 43.0),
+        ("SegNeXtS+offset", 0.1, None),
+        ("SegNeXtB+offset", 0.1, None),
+    ),
+}
