@@ -38,6 +38,28 @@ def mean_of_devices(x):
     return x if count == 1 else _differentiable_sum(x) / count
 
 
+def shared_mean(mean, count):
+    """Return the mean over all devices' elements from that over this device's.
+
+    Its gradient is this device's part, which `reduce_gradients` puts together: means of
+    different numbers of elements, as of labelled pixels, then weigh what they should.
+
+    Args:
+        mean: float tensor (), over this device's elements.
+        count: float tensor (), how many those are.
+    """
+    devices = device_count()
+    if devices == 1:
+        return mean
+    (total,) = _sums([count])
+    part = mean * count * devices / ops.maximum(total, 1)
+    if keras.config.backend() == "tensorflow":
+        return part  # Keras averages the replicas' losses
+    # The same value in every process, or one alone would stop at a loss of NaN.
+    whole = _torch_means([part])[0]
+    return part + (whole - part.detach())
+
+
 def device_count() -> int:
     """Return over how many devices the functions of this module work."""
     if keras.config.backend() == "tensorflow":
@@ -78,6 +100,17 @@ def _torch_means(tensors):
 def _differentiable_sum(x):
     if keras.config.backend() == "tensorflow":
         return _sums([x])[0]
-    from torch.distributed.nn.functional import all_reduce
+    import torch
 
-    return all_reduce(x)
+    class Sum(torch.autograd.Function):
+        """Every process's sum depends on every process's x."""
+
+        @staticmethod
+        def forward(context, x):
+            return _sums([x])[0]
+
+        @staticmethod
+        def backward(context, gradient):
+            return _sums([gradient])[0]
+
+    return Sum.apply(x)

@@ -1,0 +1,168 @@
+"""Trains a small segmenter; `test_distribution.py` starts it, once for each process.
+
+python -m tests.training.distribution_worker train '{"strategy": "data", "out": "."}'
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+from keras_lrseg import SemanticSegmenter
+from keras_lrseg.data import training_pipeline
+from keras_lrseg.layers import batch_norm
+from keras_lrseg.training import (
+    SegmentationCrossEntropy,
+    make_optimizer,
+    restore_latest,
+    save_state,
+)
+from keras_lrseg.training.collectives import shared_mean
+from keras_lrseg.training.distribution import distribute
+from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
+from tests.training.toys import toy_dataset
+
+
+class WholeBatchCrossEntropy(SegmentationCrossEntropy):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        labelled = keras.ops.cast(y_true != self.ignore_class, "float32")
+        return shared_mean(mean, keras.ops.sum(labelled))
+
+
+def small_segmenter(dropout_rate=0.0):
+    """No bias before a batch norm: Adam would follow the noise of its gradient."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3, 4, padding="same", use_bias=False)(images)
+    backbone = keras.Model(images, {"P3": keras.layers.ReLU()(batch_norm()(x))})
+    features = keras.Input((None, None, 8), name="P3")
+    x = keras.layers.Conv2D(16, 1, use_bias=False)(features)
+    decoder = keras.Model({"P3": features}, batch_norm()(x), name="decoder")
+    classifier = keras.layers.Conv2D(3, 1, name="classifier")
+    return SemanticSegmenter(backbone, decoder, classifier, dropout_rate=dropout_rate)
+
+
+def ragged_dataset():
+    """Images with as different numbers of ignored pixels as can be."""
+    dataset = toy_dataset(8)
+    for i, (_, mask) in enumerate(dataset):
+        mask[: 8 * i] = 255
+    return dataset
+
+
+def train(
+    out,
+    strategy="none",
+    policy="float32",
+    steps=4,
+    batch=4,
+    accumulation_steps=None,
+    dropout_rate=0.0,
+    resume=False,
+):
+    """Write the state after some steps, every process its own: `0.npz`, `1.npz`."""
+    out = pathlib.Path(out)
+    with distribute(strategy) as devices:
+        # PyTorch's processes begin with other weights each; JAX insists on the same.
+        rank = devices.shard[0] if keras.config.backend() == "torch" else 0
+        keras.utils.set_random_seed(rank)
+        keras.config.set_dtype_policy(policy)
+        model = small_segmenter(dropout_rate)
+        optimizer = make_optimizer(
+            model,
+            1e-2,
+            20,
+            warmup_steps=0,
+            global_clipnorm=0.1,
+            head_multiplier=2.0,
+            accumulation_steps=accumulation_steps,
+        )
+        model.compile(optimizer, WholeBatchCrossEntropy())
+        start = restore_latest(model, out) if resume else 0
+        devices.prepare(model)
+        stream = training_pipeline(
+            ragged_dataset(),
+            (32, 48),
+            devices.share(batch),
+            shard=devices.shard,
+            start_step=start,
+        )
+        history = model.fit(
+            stream, steps_per_epoch=steps - start, shuffle=False, verbose=0
+        )
+        image, _ = ragged_dataset()[0]
+        with devices.alone():
+            logits = model.predict_on_batch(image[None])
+        if devices.chief:
+            save_state(model, out / f"step_{steps:08d}.npz", steps)
+        devices.barrier()
+        assert (out / f"step_{steps:08d}.npz").exists()
+        variables = [*model.variables, *model.optimizer.variables]
+        np.savez(
+            out / f"{devices.shard[0]}.npz",
+            count=devices.count,
+            loss=history.history["loss"][0],
+            logits=logits,
+            names=[v.path for v in variables],
+            **{str(i): to_numpy(v) for i, v in enumerate(variables)},
+        )
+
+
+def overflow(out):
+    """Apply scaled gradients of which the last device's alone are infinite."""
+    with distribute("data") as devices:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        weights = model.trainable_variables
+        optimizer = LossScaleOptimizer(GroupedAdamW(0.1, [1, 1], [0, 0]))
+        optimizer.build(weights)
+        before = list(map(to_numpy, weights))
+
+        def step(device):
+            bad = keras.ops.cast(device == devices.count - 1, "float32")
+            gradient = 1 / (1 - bad)
+            optimizer.apply([gradient * keras.ops.ones(v.shape) for v in weights])
+
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            @tf.function
+            def replica():
+                step(tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+            devices.strategy.run(replica)
+        else:
+            step(keras.ops.convert_to_tensor(devices.shard[0]))
+        for old, new in zip(before, weights, strict=True):
+            np.testing.assert_array_equal(old, to_numpy(new))
+        assert float(optimizer.dynamic_scale) == optimizer.initial_scale / 2
+
+
+def outside(out):
+    """Prepare a model that was not made where it is to be trained."""
+    model = small_segmenter()
+    with distribute("data") as devices:
+        model.compile(make_optimizer(model, 1e-2, 20, 0), "mse")
+        devices.prepare(model)
+
+
+def to_numpy(variable):
+    return keras.ops.convert_to_numpy(variable)
+
+
+if __name__ == "__main__":
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        cpus = [tf.config.LogicalDeviceConfiguration()] * int(os.environ["DEVICES"])
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], cpus
+        )
+    task = {"train": train, "overflow": overflow, "outside": outside}[sys.argv[1]]
+    try:
+        task(**json.loads(sys.argv[2]))
+    except ValueError as error:
+        print(f"refused: {error}", flush=True)
+        os._exit(3)  # at once: other processes may wait for this one
