@@ -135,6 +135,9 @@ def test_amounts_at_full_strength():
     assert added.tolist() == [v + 55 for v in range(100)]
     brighter = np.asarray(OPERATIONS["brightness"](ramp, 1.0, 1.0))[0, :, 0]
     assert brighter.tolist() == [int(1.9 * v) for v in range(100)]
+    turned = OPERATIONS["rotate"](ramp, 0.5, -1.0)
+    expected = ramp.rotate(-15, Image.BILINEAR, fillcolor=MEAN_COLOUR)
+    np.testing.assert_array_equal(turned, expected)
 
 
 def test_every_operation_is_drawn_and_half_are_applied(picture, monkeypatch):

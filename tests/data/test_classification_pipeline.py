@@ -110,6 +110,13 @@ def test_mixed_labels_are_the_shares_of_the_images(numbered):
     assert ((labels > 0).sum(axis=1) == 2).any()
 
 
+def test_neighbours_are_augmented_differently(rng):
+    image = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    dataset = ClassificationDataset([image] * 2, [0, 1], ("a", "b"), "twins")
+    images, _ = together(train(dataset, 2, batch_size=2, **PLAIN))
+    assert all((images[0] != other).any() for other in images[1:])
+
+
 def test_half_of_the_images_are_flipped(rng):
     ramp = np.tile(np.arange(32, dtype=np.uint8)[None, :, None], (24, 1, 3))
     dataset = ClassificationDataset(np.stack([ramp] * 2), [0, 1], ("a", "b"), "ramp")
@@ -182,6 +189,19 @@ def test_validation_is_one_pass_in_order(numbered):
     images, labels = together(result)
     assert images[:, 0, 0, 0].tolist() == list(range(9))
     np.testing.assert_array_equal(labels, np.eye(9))
+
+
+def test_validation_shows_the_centre():
+    """Of 120 rows and columns, 0.875 of the width, and three quarters of that high."""
+    ramp = np.arange(120, dtype=np.uint8)
+    image = np.stack(np.broadcast_arrays(ramp[:, None], ramp, np.uint8(0)), axis=-1)
+    dataset = ClassificationDataset([image], [1], ("a", "b"), "ramp")
+    ((images, _),) = classification_validation(dataset, SIZE, 1)
+    step = 0.875 * 120 / 32
+    for axis, length in enumerate(SIZE):
+        expected = 59.5 + step * (np.arange(length) - (length - 1) / 2)
+        line = np.moveaxis(images[0, ..., axis].numpy(), axis, 0)[:, 5]
+        np.testing.assert_allclose(line, expected, atol=0.6)
 
 
 # ---- Keras
