@@ -110,12 +110,13 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The visible files below a folder, by path without suffix, sorted."""
     found: dict[str, Path] = {}
     for parent, _, names in os.walk(folder, followlinks=True):
+        inside = Path(parent).relative_to(folder).as_posix() + "/"  # "./" at the top
         for name in names:
             suffix = next((s for s in suffixes if name.endswith(s)), None)
             if suffix is None or name.startswith("."):
                 continue
             path = Path(parent, name)
-            key = path.relative_to(folder).as_posix().removesuffix(suffix)
+            key = inside.removeprefix("./") + name.removesuffix(suffix)
             if key in found:
                 raise ValueError(
                     f"Two images of one name: {found[key]} and {path}. Remove one."
