@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-STRIP = 2**24  # values of a strip of logits: 64 MiB
+STRIP = 2**18  # values of a strip of logits: 1 MiB, as much as stays in a cache
 
 
 def resize(
@@ -57,9 +57,12 @@ def _interpolate(array, length, axis, part=slice(None)):
     weight = (position - low.astype("float32")).reshape(
         (-1,) + (1,) * (array.ndim - axis - 1)
     )
-    result = np.take(array, high, axis).astype("float32", copy=False)
-    first = np.take(array, low, axis).astype("float32", copy=False)
+    # A part needs few rows of what may be a mirrored or cut view: `take` copies those.
+    first, last = low[0], high[-1] + 1
+    array = array[(slice(None),) * axis + (slice(first, last),)]
+    result = np.take(array, high - first, axis).astype("float32", copy=False)
+    start = np.take(array, low - first, axis).astype("float32", copy=False)
     result *= weight
-    first *= 1 - weight
-    result += first
+    start *= 1 - weight
+    result += start
     return result

@@ -134,13 +134,24 @@ def test_memory_does_not_grow_with_the_original(monkeypatch):
     monkeypatch.setattr(resize, "STRIP", 2**16)
     image = np.zeros((1200, 1600, 3), "uint8")
     full = 1200 * 1600 * Blocks.output_shape[-1] * 4  # bytes of logits of that size
+    assert peak_of(predict_labels, Blocks(), image, Settings(96, 999)) < full / 4
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_strip_of_a_mirrored_view_copies_no_more_than_its_rows(reverse):
+    logits = np.zeros((400, 300, 8), "float32")[:, :: -1 if reverse else 1][:, 1:]
+    rows = slice(500, 504)
+    assert peak_of(resize.resize, logits, (800, 500), rows) < logits.nbytes / 10
+
+
+def peak_of(function, *arguments):
+    """The largest number of bytes that a call allocates."""
     tracemalloc.start()
     try:
-        predict_labels(Blocks(), image, Settings(96, 999))
-        peak = tracemalloc.get_traced_memory()[1]
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < full / 4
 
 
 def test_half_precision_logits_are_averaged_in_float32():
