@@ -30,6 +30,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_lrseg.training.collectives import mean_of_devices
+from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
 from keras_lrseg.training.precision import check_precision
 
 STRATEGIES = ("none", "data", "model")
@@ -145,9 +146,14 @@ class _Mirrored(Devices):
 
     def prepare(self, model):
         super().prepare(model)
-        if model.distribute_strategy is not self.strategy:
+        made_here = self.strategy.extended.variable_created_in_scope
+        if not all(made_here(variable.value) for variable in model.variables):
             raise ValueError(OUTSIDE)
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        if self.count > 1 and model.jit_compile:
+            raise ValueError(
+                "jit_compile fails on several devices with TensorFlow. Leave it out."
+            )
+        optimizer = _own_optimizer(model)
         if self.count > 1 and optimizer.gradient_accumulation_steps:
             raise ValueError(
                 "Gradient accumulation fails on several devices with TensorFlow. Take "
@@ -210,7 +216,7 @@ class _Sharded(Devices):
     def prepare(self, model):
         super().prepare(model)
         # That all processes have the same values JAX sees to itself.
-        for variable in _state(model):
+        for variable in model.variables:
             if len(variable.value.sharding.device_set) != self.count:
                 raise ValueError(OUTSIDE)
 
@@ -275,6 +281,7 @@ class _Processes(Devices):
         super().prepare(model)
         import torch
 
+        _own_optimizer(model)
         for variable in _state(model):
             # NCCL knows no unsigned integers, which random states are.
             whole = not torch.is_floating_point(variable.value)
@@ -300,6 +307,23 @@ def _state(model):
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
+
+
+def _own_optimizer(model) -> GroupedAdamW:
+    """Return the optimizer inside any loss scaling, which must both be ours.
+
+    Others let the devices of PyTorch drift apart, and on TensorFlow clip and look for
+    overflows on each device.
+    """
+    optimizer = model.optimizer
+    if isinstance(optimizer, LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if not isinstance(optimizer, GroupedAdamW):
+        raise ValueError(
+            "On several devices the optimizer must be one of `make_optimizer`. "
+            f"Received: {type(optimizer).__name__}"
+        )
+    return optimizer
 
 
 def _is_random_state(variable):

@@ -31,6 +31,7 @@ def start(task, out, devices, environment=None, **arguments):
             "DEVICES": str(devices),
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "OMP_NUM_THREADS": "1",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # they take longer than they save
             **(environment or {}),
         },
         stdout=subprocess.PIPE,
@@ -72,17 +73,20 @@ def results(out):
 
 
 def assert_same(one, two, tolerance):
-    """All variables but random states, and the loss, to a share of the largest."""
+    """All variables but random states, and the loss, as vectors."""
     names = list(one["names"])
     assert len(names) == len(two["names"])
     for key in ("loss", *map(str, range(len(names)))):
         path = "loss" if key == "loss" else str(names[int(key)])
         if "seed_generator" in path:
             continue
-        largest = np.abs(one[key]).max()
         # Adam's second moment is a square: twice the relative error.
-        allowed = tolerance * largest * (2 if "velocity" in path else 1)
-        np.testing.assert_allclose(one[key], two[key], 0, allowed, err_msg=path)
+        allowed = tolerance * (2 if "velocity" in path else 1)
+        length = np.linalg.norm(one[key])
+        if "grouped_adam_w" not in path:  # four steps move a weight by up to 0.08
+            length = max(length, 0.08 * one[key].size ** 0.5)
+        error = np.linalg.norm(one[key].astype("float64") - two[key])
+        assert error <= allowed * length, path
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +104,11 @@ def alone(tmp_path_factory):
     return of
 
 
-TOLERANCES = {"float32": 5e-6, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+TOLERANCES = {"float32": 2e-6, "mixed_bfloat16": 1e-1, "mixed_float16": 1e-2}
+HALF = [pytest.param(p, marks=pytest.mark.slow) for p in list(TOLERANCES)[1:]]
 
 
-@pytest.mark.parametrize("policy", TOLERANCES)
+@pytest.mark.parametrize("policy", ["float32", *HALF])
 def test_two_devices_train_as_one(policy, alone, tmp_path):
     each = train(tmp_path, "data", 2, policy=policy)
     assert len(each) == (2 if BACKEND == "torch" else 1)
@@ -123,12 +128,13 @@ def test_two_processes_of_jax_train_as_one(alone, tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX divides weights")
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", HALF[0]])
 def test_divided_weights_train_as_whole_ones(policy, alone, tmp_path):
     (result,) = train(tmp_path, "model", 2, policy=policy)
     assert_same(alone(policy), result, TOLERANCES[policy])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="refused there")
 def test_accumulated_gradients_of_two_devices_are_those_of_one(tmp_path):
     (one,) = train(tmp_path / "one", "none", 1, accumulation_steps=2)
@@ -136,6 +142,7 @@ def test_accumulated_gradients_of_two_devices_are_those_of_one(tmp_path):
         assert_same(one, result, TOLERANCES["float32"])
 
 
+@pytest.mark.slow
 def test_resumed_training_goes_on_as_the_uninterrupted_one(alone, tmp_path):
     train(tmp_path, "data", 2, steps=2)
     for result in train(tmp_path, "data", 2, steps=4, resume=True):
@@ -143,6 +150,7 @@ def test_resumed_training_goes_on_as_the_uninterrupted_one(alone, tmp_path):
         assert_same(alone(), result, TOLERANCES["float32"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "torch", reason="one program draws for all devices")
 def test_processes_drop_different_features_and_stay_together(tmp_path):
     first, second = train(tmp_path, "data", 2, dropout_rate=0.5)
@@ -176,11 +184,25 @@ def test_model_made_outside_is_refused(tmp_path):
     assert message.startswith("Make and compile the model inside `distribute`")
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="any optimizer works there")
+def test_optimizer_that_does_not_share_gradients_is_refused(tmp_path):
+    message = refused(start("foreign", tmp_path, 2))
+    assert message.endswith("one of `make_optimizer`. Received: AdamW")
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="works on the others")
-def test_accumulation_on_several_devices_of_tensorflow_is_refused(tmp_path):
-    arguments = {"strategy": "data", "accumulation_steps": 2}
-    message = refused(start("train", tmp_path, 2, **arguments))
-    assert message.startswith("Gradient accumulation fails on several devices")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulation_steps": 2}, "Gradient accumulation fails on several devices"),
+        ({"jit_compile": True}, "jit_compile fails on several devices"),
+    ],
+)
+def test_what_several_devices_of_tensorflow_cannot_is_refused(
+    settings, message, tmp_path
+):
+    worker = start("train", tmp_path, 2, strategy="data", **settings)
+    assert refused(worker).startswith(message)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="its variable")
