@@ -61,8 +61,8 @@ def _add_settings(group):
     group.add_argument(
         "--paper",
         metavar="FAMILY",
-        help="with --dataset: as the paper of LRFormer, LRFormerL, OffSeg or SegNeXt; "
-        "options below change it",
+        help="with --dataset: as the papers test LRFormer, LRFormerL, OffSeg, "
+        "SegFormer or SegNeXt; options below change it",
     )
     group.add_argument(
         "--short-side", type=positive, help="resize to the largest size within this"

@@ -47,6 +47,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--skip-corrupt", action="store_true", help="leave out unreadable images"
     )
+    parser.add_argument(
+        "--distribution",
+        choices=("none", "data", "model"),
+        default="none",
+        help="data: a part of every batch on each device (docs/distribution.md)",
+    )
     _add_short_forms(parser.add_argument_group("short forms of --set"))
 
 
@@ -107,6 +113,7 @@ def run(arguments):
         arguments.out,
         resume=arguments.resume,
         skip_corrupt=arguments.skip_corrupt,
+        distribution=arguments.distribution,
         progress=progress_callback,
     )
     print(f"Model: {path}")

@@ -99,6 +99,7 @@ _WHOLE_640 = TestSettings(640, 2560, align=32)
 _SLIDE_512 = TestSettings(512, 2048, window=(512, 512), stride=(480, 480))
 _CITYSCAPES = TestSettings(1024, 2048, window=(1024, 1024), stride=(768, 768))
 _CONTEXT = TestSettings(520, 520, window=(480, 480), stride=(320, 320))
+_UNALIGNED_512 = TestSettings(512, 2048)
 _PADDED_512 = TestSettings(512, 2048, pad=32)
 
 PAPER_SETTINGS = {
@@ -106,6 +107,7 @@ PAPER_SETTINGS = {
         "LRFormer": _WHOLE_512,
         "LRFormerL": _WHOLE_640,
         "OffSeg": _SLIDE_512,
+        "SegFormer": _UNALIGNED_512,
         "SegNeXt": _PADDED_512,
     },
     "cityscapes": {"LRFormer": _CITYSCAPES, "OffSeg": _CITYSCAPES},
@@ -113,16 +115,18 @@ PAPER_SETTINGS = {
         "LRFormer": _WHOLE_512,
         "LRFormerL": _WHOLE_640,
         "OffSeg": _SLIDE_512,
+        "SegFormer": _UNALIGNED_512,
         "SegNeXt": _PADDED_512,
     },
     "pascal_context": {"OffSeg": _CONTEXT},
 }
 """The papers' tests, single scale, by data set and family.
 
-"OffSeg" holds for every model of that paper but SegNeXt on ADE20K and COCO-Stuff. Crop
-and stride are the authors'; the sides before the window are those of mmsegmentation's
-data sets, and the stride on Cityscapes for LRFormer is that of SegFormer, whose way of
-testing LRFormer's authors follow.
+"OffSeg" holds for OffSeg, for SegFormer with Offset Learning, and for every model of
+that paper where no other family is listed; "SegFormer" is the paper's baseline. Crop and
+stride are the authors'; the sides before the window are those of mmsegmentation's data
+sets, and the stride on Cityscapes for LRFormer is that of SegFormer, whose way of testing
+LRFormer's authors follow.
 """
 
 
@@ -131,7 +135,8 @@ def paper_settings(dataset: str, family: str) -> TestSettings:
 
     Args:
         dataset: a key of `PAPER_SETTINGS`, for example "ade20k".
-        family: "LRFormer", "LRFormerL" (at 640 pixels), "OffSeg" or "SegNeXt".
+        family: "LRFormer", "LRFormerL" (at 640 pixels), "OffSeg", "SegFormer" or
+            "SegNeXt".
 
     Raises:
         ValueError: if there are none; it lists those there are.

@@ -2,6 +2,7 @@
 
 from keras_lrseg.training.checkpoint import Checkpoint, restore_latest, save_state
 from keras_lrseg.training.classification import ClassificationRecipe
+from keras_lrseg.training.distribution import Devices, distribute
 from keras_lrseg.training.launch import launch, load_recipes
 from keras_lrseg.training.losses import SegmentationCrossEntropy
 from keras_lrseg.training.metrics import MeanIoU
@@ -15,6 +16,7 @@ from keras_lrseg.training.segmentation import SegmentationRecipe
 __all__ = [
     "Checkpoint",
     "ClassificationRecipe",
+    "Devices",
     "GroupedAdamW",
     "MeanIoU",
     "Recipe",
@@ -22,6 +24,7 @@ __all__ = [
     "SegmentationRecipe",
     "WarmupCosine",
     "WarmupPolynomial",
+    "distribute",
     "launch",
     "load_recipes",
     "make_optimizer",

@@ -74,6 +74,30 @@ class ClassifierValidation(keras.callbacks.Callback):
             logs["val_top1"] = scores.top1
 
 
+class Alone(keras.callbacks.Callback):
+    """Run a callback's end of an epoch with the model on one device.
+
+    Every process scores the whole validation data: none waits for another.
+
+    Args:
+        callback: predicts single images.
+        devices: of the training.
+    """
+
+    def __init__(self, callback, devices):
+        super().__init__()
+        self.callback = callback
+        self.devices = devices
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.callback.set_model(model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.devices.alone():
+            self.callback.on_epoch_end(epoch, logs)
+
+
 class Log(keras.callbacks.Callback):
     """Write the figures of every epoch to a CSV file.
 

@@ -255,7 +255,7 @@ def _torch(_):
     if "WORLD_SIZE" not in os.environ:
         raise ValueError(
             "PyTorch has a process for each device. Start them with `torchrun "
-            "--nproc-per-node=NUMBER -m keras_lrseg ...`."
+            "--nproc-per-node=NUMBER -m keras_lrseg.cli train ...`."
         )
     gpu = torch.cuda.is_available()
     if gpu:

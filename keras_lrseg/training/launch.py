@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from keras_lrseg import analysis
+from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import train
 
@@ -37,6 +39,7 @@ def launch(
     *,
     resume: bool = False,
     skip_corrupt: bool = False,
+    distribution: str | None = None,
     progress: Callable[[], Callable[[int, int], None]] | None = None,
 ) -> pathlib.Path:
     """Load and check the data, build the model, train it, draw what came of it.
@@ -49,6 +52,7 @@ def launch(
         out: folder of the run.
         resume: go on from the last checkpoint in `out`.
         skip_corrupt: leave out images that cannot be read, and name them.
+        distribution: "none", "data" or "model", of `distribute`.
         progress: makes a function that is called with (images checked, all).
 
     Returns:
@@ -65,17 +69,33 @@ def launch(
     if skip_corrupt:
         dataset = _readable(dataset, progress())
         validation = validation and _readable(validation, progress())
-    if not resume:
-        for part in filter(None, (dataset, validation)):
-            _check(part, progress())
-    keras.utils.set_random_seed(recipe.seed)
-    model = recipe.build(dataset.num_classes)
-    path = train(model, dataset, out, recipe, validation=validation, resume=resume)
+    with distribute(distribution) as devices:
+        if devices.chief and not resume:
+            for part in filter(None, (dataset, validation)):
+                _check(part, progress())
+        keras.utils.set_random_seed(recipe.seed)
+        model = recipe.build(dataset.num_classes)
+        path = train(
+            model,
+            dataset,
+            out,
+            recipe,
+            validation=validation,
+            resume=resume,
+            devices=devices,
+        )
+        if devices.chief:
+            with devices.alone():
+                _draw(model, validation, out)
+        devices.barrier()
+    return path
+
+
+def _draw(model, validation, out):
     analysis.training_curve(out / "log.csv", out / "curve.png")
-    if validation is not None and hasattr(validation, "palette"):
+    if isinstance(validation, SegmentationDataset):
         rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
         analysis.contact_sheet(model, validation, out / "contact_sheet.png", rows)
-    return path
 
 
 def _readable(dataset, progress):

@@ -9,6 +9,7 @@ import keras
 
 from keras_lrseg.data import atomic_path
 from keras_lrseg.training.callbacks import (
+    Alone,
     Log,
     StopAfter,
     StopAtNaN,
@@ -17,6 +18,7 @@ from keras_lrseg.training.callbacks import (
     interruptible,
 )
 from keras_lrseg.training.checkpoint import Checkpoint, is_finite, restore_latest
+from keras_lrseg.training.distribution import Devices
 from keras_lrseg.training.optimizers import make_optimizer
 from keras_lrseg.training.recipe import Recipe
 
@@ -32,6 +34,7 @@ def train(
     *,
     validation=None,
     resume: bool = False,
+    devices: Devices | None = None,
 ) -> pathlib.Path:
     """Train a model and keep everything in one folder.
 
@@ -55,6 +58,7 @@ def train(
         recipe: all numbers. What says which model and data are taken is not used here.
         validation: a dataset that is scored at the end of every epoch.
         resume: go on from the last checkpoint in `out`.
+        devices: what `distribute` gave, if the model was made inside it; None: one.
 
     Returns:
         The path of `model.keras`.
@@ -65,6 +69,7 @@ def train(
         FloatingPointError: if the loss is no longer finite; checkpoints stay.
     """
     out = pathlib.Path(out)
+    devices = devices or Devices()
     parts, steps = recipe.accumulation_steps, recipe.steps
     _check_classes(model, dataset)
     settings = _settings(model, dataset, recipe)
@@ -89,24 +94,32 @@ def train(
         jit_compile={"auto": "auto", "yes": True, "no": False}[recipe.jit_compile],
     )
     start = restore_latest(model, out / "checkpoints") if resume else 0
-    if resume:
+    if resume and devices.chief:
         print(f"Resuming at step {start} of {steps} from {out}", flush=True)
+    devices.prepare(model)
     batch_size = recipe.batch_size // parts
-    stream = recipe.stream(dataset, batch_size, start_step=start * parts)
-    # Written when nothing can be refused any more: a folder with it is a run.
-    with atomic_path(out / "run.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    stream = recipe.stream(
+        dataset,
+        devices.share(batch_size),
+        start_step=start * parts,
+        shard=devices.shard,
+    )
+    if devices.chief:
+        # Written when nothing can be refused any more: a folder with it is a run.
+        with atomic_path(out / "run.json") as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n")
     if start < steps:
         nan = StopAtNaN()
-        callbacks = [
-            Throughput(batch_size),
-            *([recipe.validation(validation)] if validation is not None else []),
-            Log(out / "log.csv", append=resume),
-            TensorBoard(out / "tensorboard", recipe.epoch_steps),
-            StopAfter((steps - start) * parts),
-            nan,
-            Checkpoint(out / "checkpoints", recipe.epoch_steps, steps),
-        ]
+        callbacks = [Throughput(batch_size)]
+        if validation is not None:
+            callbacks.append(Alone(recipe.validation(validation), devices))
+        callbacks += [StopAfter((steps - start) * parts), nan]
+        if devices.chief:
+            callbacks += [
+                Log(out / "log.csv", append=resume),
+                TensorBoard(out / "tensorboard", recipe.epoch_steps),
+                Checkpoint(out / "checkpoints", recipe.epoch_steps, steps),
+            ]
         with interruptible() as interruption:
             model.fit(
                 stream,
@@ -115,10 +128,13 @@ def train(
                 steps_per_epoch=min(recipe.epoch_steps, steps) * parts,
                 callbacks=[*callbacks, interruption],
                 shuffle=False,
+                verbose="auto" if devices.chief else 0,
             )
         _check_finite(model, nan, start, parts, out)
     path = out / "model.keras"
-    save_model(model, path)
+    if devices.chief:
+        save_model(model, path)
+    devices.barrier()
     return path
 
 
