@@ -123,10 +123,10 @@ PAPER_SETTINGS = {
 """The papers' tests, single scale, by data set and family.
 
 "OffSeg" holds for OffSeg, for SegFormer with Offset Learning, and for every model of
-that paper where no other family is listed; "SegFormer" is the paper's baseline. Crop and
-stride are the authors'; the sides before the window are those of mmsegmentation's data
-sets, and the stride on Cityscapes for LRFormer is that of SegFormer, whose way of testing
-LRFormer's authors follow.
+that paper where no other family is listed; "SegFormer" is the paper's baseline. Crop
+and stride are the authors'. The sides before the window are those of mmsegmentation's
+data sets, and the stride on Cityscapes for LRFormer is that of SegFormer, whose way of
+testing LRFormer's authors follow.
 """
 
 
