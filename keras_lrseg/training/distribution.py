@@ -71,6 +71,9 @@ class Devices:
     def prepare(self, model: keras.Model) -> None:
         """Give all devices the same start; call it once before every `fit`.
 
+        Processes wait here for one another: what the first one writes afterwards, none
+        finds that still looks whether the folder is free.
+
         Args:
             model: made inside `distribute`, compiled, and restored if resumed.
 
@@ -219,6 +222,7 @@ class _Sharded(Devices):
         for variable in model.variables:
             if len(variable.value.sharding.device_set) != self.count:
                 raise ValueError(OUTSIDE)
+        self.barrier()
 
     def barrier(self):
         from jax.experimental import multihost_utils
@@ -292,6 +296,7 @@ class _Processes(Devices):
                 value = value + torch.tensor([self.shard[0], 0], device=value.device)
             variable.assign(value)
         _synchronise_batch_norm(model)
+        self.barrier()
 
     def barrier(self):
         import torch.distributed

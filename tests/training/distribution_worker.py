@@ -33,7 +33,7 @@ class WholeBatchCrossEntropy(SegmentationCrossEntropy):
         return shared_mean(mean, keras.ops.sum(labelled))
 
 
-def small_segmenter(dropout_rate=0.0):
+def small_segmenter(num_classes=3, dropout_rate=0.0):
     """No bias before a batch norm: Adam would follow the noise of its gradient."""
     images = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 3, 4, padding="same", use_bias=False)(images)
@@ -41,7 +41,7 @@ def small_segmenter(dropout_rate=0.0):
     features = keras.Input((None, None, 8), name="P3")
     x = keras.layers.Conv2D(16, 1, use_bias=False)(features)
     decoder = keras.Model({"P3": features}, batch_norm()(x), name="decoder")
-    classifier = keras.layers.Conv2D(3, 1, name="classifier")
+    classifier = keras.layers.Conv2D(num_classes, 1, name="classifier")
     return SemanticSegmenter(backbone, decoder, classifier, dropout_rate=dropout_rate)
 
 
@@ -71,7 +71,7 @@ def train(
         rank = devices.shard[0] if keras.config.backend() == "torch" else 0
         keras.utils.set_random_seed(rank)
         keras.config.set_dtype_policy(policy)
-        model = small_segmenter(dropout_rate)
+        model = small_segmenter(dropout_rate=dropout_rate)
         optimizer = make_optimizer(
             model,
             1e-2,
