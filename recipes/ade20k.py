@@ -17,7 +17,7 @@ and SegNeXt that of their own papers. We have trained none of these to the end.
 
 from dataclasses import replace
 
-from keras_lrseg.evaluation import TestSettings, paper_settings
+from keras_lrseg.evaluation import paper_settings
 from keras_lrseg.training import SegmentationRecipe, recipe_rows
 
 LRFORMER = SegmentationRecipe(
@@ -44,7 +44,9 @@ LRFORMER_640 = replace(
 OFFSEG = replace(
     LRFORMER, global_clipnorm=None, test=paper_settings("ade20k", "OffSeg")
 )
-SEGFORMER = replace(OFFSEG, classifier="pixel", test=TestSettings(512, 2048))
+SEGFORMER = replace(
+    OFFSEG, classifier="pixel", test=paper_settings("ade20k", "SegFormer")
+)
 SEGNEXT = replace(OFFSEG, test=paper_settings("ade20k", "SegNeXt"))
 
 COLUMNS = "drop_path_rate expected"

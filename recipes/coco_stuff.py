@@ -15,7 +15,7 @@ trained none of these to the end.
 
 from dataclasses import replace
 
-from keras_lrseg.evaluation import TestSettings, paper_settings
+from keras_lrseg.evaluation import paper_settings
 from keras_lrseg.training import SegmentationRecipe, recipe_rows
 
 LRFORMER = SegmentationRecipe(
@@ -55,7 +55,9 @@ RECIPES = {
         ("OffSegL", 0.1),
     ),
     **recipe_rows(
-        replace(OFFSEG, classifier="pixel", test=TestSettings(512, 2048)),
+        replace(
+            OFFSEG, classifier="pixel", test=paper_settings("coco_stuff", "SegFormer")
+        ),
         "drop_path_rate",
         ("SegFormerB0", 0.1),
         ("SegFormerB1", 0.1),

@@ -108,7 +108,7 @@ def run(arguments):
     if arguments.dry_run:
         print(training.plan(recipe, arguments.out))
         return
-    path = training.launch(
+    training.launch(
         recipe,
         arguments.out,
         resume=arguments.resume,
@@ -116,7 +116,6 @@ def run(arguments):
         distribution=arguments.distribution,
         progress=progress_callback,
     )
-    print(f"Model: {path}")
 
 
 def _recipe(arguments):

@@ -87,6 +87,7 @@ def launch(
         if devices.chief:
             with devices.alone():
                 _draw(model, validation, out)
+            print(f"Model: {path}", flush=True)
         devices.barrier()
     return path
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers import resize_bilinear
+from keras_lrseg.training.collectives import shared_mean
 
 IGNORE = 255
 
@@ -13,7 +14,8 @@ class SegmentationCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
     """Cross-entropy of logits, the mean over the labelled pixels of the batch.
 
     The authors average over all pixels, ignored ones included; here a crop with much
-    unlabelled area weighs no less. It is 0 when every pixel is ignored.
+    unlabelled area weighs no less. It is 0 when every pixel is ignored. On several
+    devices the batch is that of all of them.
 
     Args:
         ignore_class: the label that is left out.
@@ -28,6 +30,11 @@ class SegmentationCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
         super().__init__(
             from_logits=True, ignore_class=ignore_class, name=name, dtype="float32"
         )
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        labelled = ops.cast(ops.not_equal(y_true, self.ignore_class), "float32")
+        return shared_mean(mean, ops.sum(labelled))
 
     def call(self, y_true, y_pred):
         y_true = _as_label_map(y_true)

@@ -20,17 +20,9 @@ from keras_lrseg.training import (
     restore_latest,
     save_state,
 )
-from keras_lrseg.training.collectives import shared_mean
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
 from tests.training.toys import toy_dataset
-
-
-class WholeBatchCrossEntropy(SegmentationCrossEntropy):
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        mean = super().__call__(y_true, y_pred, sample_weight)
-        labelled = keras.ops.cast(y_true != self.ignore_class, "float32")
-        return shared_mean(mean, keras.ops.sum(labelled))
 
 
 def small_segmenter(num_classes=3, dropout_rate=0.0):
@@ -83,7 +75,7 @@ def train(
         )
         # As large as it usually starts, some devices would leave the first step out.
         optimizer.initial_scale = 2.0**10
-        model.compile(optimizer, WholeBatchCrossEntropy(), jit_compile=jit_compile)
+        model.compile(optimizer, SegmentationCrossEntropy(), jit_compile=jit_compile)
         start = restore_latest(model, out) if resume else 0
         devices.prepare(model)
         stream = training_pipeline(

@@ -1,0 +1,151 @@
+"""`keras-lrseg train RECIPE.py`, as a person types it, on one device and on two."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_lrseg.cli import main
+from tests.training.toys import toy_dataset
+
+BACKEND = keras.config.backend()
+RECIPE = pathlib.Path(__file__).with_name("toy_recipe.py")
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    """The toy task with the files and labels of CamVid."""
+    root = tmp_path_factory.mktemp("camvid")
+    for split, count, seed in (("train", 6, 0), ("val", 2, 1)):
+        for part in ("images", "masks"):
+            (root / split / part).mkdir(parents=True)
+        for i, (image, mask) in enumerate(toy_dataset(count, seed=seed)):
+            Image.fromarray(image).save(root / split / "images" / f"{i}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{i}.png")
+    return root
+
+
+def train(root, out, *arguments, model="Toy"):
+    command = ["train", str(RECIPE), "--model", model, "--root", str(root)]
+    return main([*command, "--out", str(out), *arguments])
+
+
+def train_on(devices, root, out, *arguments):
+    """The same in a process of its own that sees so many devices."""
+    torchrun = TORCHRUN if BACKEND == "torch" and devices > 1 else []
+    command = ["-m", "keras_lrseg.cli", "train", str(RECIPE), "--model", "Toy"]
+    command += ["--root", str(root), "--out", str(out), *arguments]
+    done = subprocess.run(
+        [sys.executable, *torchrun, *command],
+        env={
+            **os.environ,
+            "DEVICES": str(devices),
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(RECIPE.parents[2]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def last_state(out):
+    """All variables of the last checkpoint but random states."""
+    with np.load(out / "checkpoints" / "step_00000004.npz") as file:
+        return [file[name] for name in file.files if file[name].dtype == "float32"]
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_recipe_leaves_model_curve_and_contact_sheet(camvid, tmp_path, capsys):
+    assert train(camvid, tmp_path / "run") == 0
+    left = {p.name for p in (tmp_path / "run").iterdir()}
+    pictures = {"curve.png", "contact_sheet.png"}
+    logs = {"log.csv", "run.json", "tensorboard"}
+    assert left == {"model.keras", "checkpoints", *pictures, *logs}
+    for name in pictures:
+        assert min(Image.open(tmp_path / "run" / name).size) > 100
+    printed = capsys.readouterr().out
+    assert "Checking 6 images of camvid/train" in printed
+    assert "warning: nothing of class" in printed  # eight of the eleven
+    with open(tmp_path / "run" / "log.csv") as file:
+        assert [0 <= float(r["val_miou"]) <= 1 for r in csv.DictReader(file)]
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_dry_run_prints_the_plan_and_writes_nothing(camvid, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(camvid, out, "--dry-run", "--set", "steps=8", model="Toy/trained") == 0
+    printed = capsys.readouterr().out
+    assert "steps                8" in printed
+    assert "a backbone trained on ImageNet-1K" in printed
+    assert not out.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+@pytest.mark.parametrize(
+    ("arguments", "model", "words"),
+    [
+        ([], "Nobody", "has no model 'Nobody'. Choose from Toy, Toy/trained"),
+        ([], "Toy/trained", "trained on ImageNet-1K. Type --set backbone_weights=FILE"),
+        (["--set", "stepz=3"], "Toy", "no setting 'stepz'. Choose from"),
+        (["--set", "steps"], "Toy", "--set expects KEY=VALUE. Received: 'steps'"),
+        (["--set", "root=none"], "Toy", "Type --set root=DIR, the folder of camvid"),
+    ],
+)
+def test_what_keeps_a_recipe_from_starting_is_one_line(
+    arguments, model, words, camvid, tmp_path, capsys
+):
+    assert train(camvid, tmp_path / "run", *arguments, model=model) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("keras-lrseg train: ")
+    assert words in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_corrupt_image_is_skipped_only_when_asked(camvid, tmp_path, capsys):
+    bad = tmp_path / "camvid"
+    for path in camvid.rglob("*.png"):
+        copy = bad / path.relative_to(camvid)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    victim = bad / "train" / "images" / "2.png"
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert train(bad, tmp_path / "run") == 2
+    assert str(victim) in capsys.readouterr().err
+    assert train(bad, tmp_path / "run", "--skip-corrupt") == 0
+    printed = capsys.readouterr().out
+    assert f"left out: Cannot read the image {victim}" in printed
+    assert "1 images of camvid/train left out, 5 stay" in printed
+
+
+def test_two_devices_end_where_one_does(camvid, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_on(1, camvid, one)
+    printed = train_on(2, camvid, two, "--distribution", "data")
+    assert printed.count("Model: ") == 1
+    for a, b in zip(last_state(one), last_state(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max())
+    logs = [(out / "log.csv").read_text().splitlines() for out in (one, two)]
+    assert len(logs[0]) == len(logs[1]) == 3
+    assert (two / "contact_sheet.png").exists()
+
+
+def test_run_of_one_device_goes_on_with_two(camvid, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_on(1, camvid, whole)
+    train_on(1, camvid, parts)
+    (parts / "checkpoints" / "step_00000004.npz").unlink()
+    printed = train_on(2, camvid, parts, "--resume", "--distribution", "data")
+    assert "Resuming at step 2 of 4" in printed
+    for a, b in zip(last_state(whole), last_state(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max())
