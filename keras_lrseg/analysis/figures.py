@@ -25,14 +25,28 @@ def contact_sheet(
     indices: Sequence[int],
     width: int = 256,
 ) -> None:
-    """Write a picture with a row "image | truth | prediction" for each index.
+    """Write the picture of `contact_picture` to a file.
+
+    Args:
+        path: of the picture; the suffix chooses the format. The others are those of
+            `contact_picture`.
+    """
+    save_image(path, contact_picture(model, dataset, indices, width))
+
+
+def contact_picture(
+    model, dataset: SegmentationDataset, indices: Sequence[int], width: int = 256
+) -> np.ndarray:
+    """Return a picture with a row "image | truth | prediction" for each index.
 
     Args:
         model: a segmenter.
         dataset: where the images and their colours come from.
-        path: of the picture; the suffix chooses the format.
         indices: the rows, from top to bottom.
         width: of each of the three pictures, in pixels.
+
+    Returns:
+        uint8 (H, 3 · width + gaps, 3), with the class names at the bottom.
     """
     from PIL import Image
 
@@ -50,7 +64,7 @@ def contact_sheet(
         row = np.concatenate([cells[0], gap, cells[1], gap, cells[2]], axis=1)
         rows += [row, np.full((_GAP, row.shape[1], 3), 255, "uint8")]
     rows.append(_legend(dataset, rows[0].shape[1]))
-    save_image(path, np.concatenate(rows))
+    return np.concatenate(rows)
 
 
 def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:

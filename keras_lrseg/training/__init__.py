@@ -4,7 +4,10 @@ from keras_lrseg.training.checkpoint import Checkpoint, restore_latest, save_sta
 from keras_lrseg.training.classification import ClassificationRecipe
 from keras_lrseg.training.distribution import Devices, distribute
 from keras_lrseg.training.launch import launch, load_recipes
-from keras_lrseg.training.losses import SegmentationCrossEntropy
+from keras_lrseg.training.losses import (
+    ClassificationCrossEntropy,
+    SegmentationCrossEntropy,
+)
 from keras_lrseg.training.metrics import MeanIoU
 from keras_lrseg.training.optimizers import GroupedAdamW, make_optimizer
 from keras_lrseg.training.plan import plan
@@ -15,6 +18,7 @@ from keras_lrseg.training.segmentation import SegmentationRecipe
 
 __all__ = [
     "Checkpoint",
+    "ClassificationCrossEntropy",
     "ClassificationRecipe",
     "Devices",
     "GroupedAdamW",

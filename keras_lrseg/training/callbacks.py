@@ -10,6 +10,7 @@ import time
 
 import keras
 
+from keras_lrseg.analysis import contact_picture
 from keras_lrseg.evaluation import evaluate, evaluate_classifier
 
 
@@ -156,28 +157,40 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Write every figure of the logs for TensorBoard.
+    """Write every figure of the logs for TensorBoard, and what the model predicts.
 
     Keras's own writes weights and graphs too, and none of what other callbacks add.
 
     Args:
-        folder: of the run's event files.
+        folder: of the run's event files; None: predict like the process that writes
+            them, for the processes of JAX compute together.
         epoch_steps: steps of an epoch: TensorBoard's axis are steps.
+        validation: a `SegmentationDataset` whose first images are shown; None: none.
     """
 
-    def __init__(self, folder, epoch_steps):
+    IMAGES = 3
+
+    def __init__(self, folder, epoch_steps, validation=None):
         super().__init__()
         self.folder = folder
         self.epoch_steps = epoch_steps
+        self.validation = validation
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
 
-        step = (epoch + 1) * self.epoch_steps
+        picture = None
+        if self.validation is not None:
+            rows = range(min(self.IMAGES, len(self.validation)))
+            picture = contact_picture(self.model, self.validation, rows)
+        if self.folder is None:
+            return
         writer = tf.summary.create_file_writer(str(self.folder))
-        with writer.as_default(step=step):
+        with writer.as_default(step=(epoch + 1) * self.epoch_steps):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, value)
+            if picture is not None:
+                tf.summary.image("validation", picture[None])
         writer.close()
 
 

@@ -44,9 +44,8 @@ class Checkpoint(keras.callbacks.Callback):
 
 def is_finite(model) -> bool:
     """Whether all weights of a model are finite."""
-    return all(
-        bool(keras.ops.all(keras.ops.isfinite(weight))) for weight in model.weights
-    )
+    weights = map(keras.ops.convert_to_numpy, model.weights)
+    return all(np.isfinite(weight).all() for weight in weights)
 
 
 def save_state(model, path: pathlib.Path, step: int) -> None:

@@ -7,6 +7,7 @@ import keras
 
 from keras_lrseg import data
 from keras_lrseg.training.callbacks import ClassifierValidation
+from keras_lrseg.training.losses import ClassificationCrossEntropy
 from keras_lrseg.training.recipe import Recipe
 
 
@@ -70,7 +71,7 @@ class ClassificationRecipe(Recipe):
         )
 
     def loss(self) -> keras.losses.Loss:
-        return keras.losses.CategoricalCrossentropy(from_logits=True)
+        return ClassificationCrossEntropy()
 
     def validation(self, dataset) -> keras.callbacks.Callback:
         return ClassifierValidation(dataset, self.test_size)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_lrseg import analysis
-from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.data import SegmentationDataset, save_image
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import train
@@ -84,19 +84,22 @@ def launch(
             resume=resume,
             devices=devices,
         )
+        with devices.alone():  # all of them: JAX's processes compute together
+            picture = _contact_picture(model, validation)
         if devices.chief:
-            with devices.alone():
-                _draw(model, validation, out)
+            analysis.training_curve(out / "log.csv", out / "curve.png")
+            if picture is not None:
+                save_image(out / "contact_sheet.png", picture)
             print(f"Model: {path}", flush=True)
         devices.barrier()
     return path
 
 
-def _draw(model, validation, out):
-    analysis.training_curve(out / "log.csv", out / "curve.png")
-    if isinstance(validation, SegmentationDataset):
-        rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
-        analysis.contact_sheet(model, validation, out / "contact_sheet.png", rows)
+def _contact_picture(model, validation):
+    if not isinstance(validation, SegmentationDataset):
+        return None
+    rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
+    return analysis.contact_picture(model, validation, rows)
 
 
 def _readable(dataset, progress):

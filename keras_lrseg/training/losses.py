@@ -1,4 +1,4 @@
-"""The loss of semantic segmentation."""
+"""The losses of segmentation and classification."""
 
 import keras
 from keras import ops
@@ -43,6 +43,28 @@ class SegmentationCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
 
     def get_config(self):
         return {"ignore_class": self.ignore_class, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class ClassificationCrossEntropy(keras.losses.CategoricalCrossentropy):
+    """Cross-entropy of logits with soft labels, the mean over the images of the batch.
+
+    On several devices the batch is that of all of them.
+
+    Call arguments:
+        y_true: labels (B, K), each row's sum 1.
+        y_pred: logits (B, K).
+    """
+
+    def __init__(self, name="classification_cross_entropy"):
+        super().__init__(from_logits=True, name=name, dtype="float32")
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        return shared_mean(mean, ops.cast(ops.shape(y_true)[0], "float32"))
+
+    def get_config(self):
+        return {"name": self.name}
 
 
 def _as_label_map(labels):

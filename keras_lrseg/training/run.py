@@ -7,7 +7,7 @@ import pathlib
 
 import keras
 
-from keras_lrseg.data import atomic_path
+from keras_lrseg.data import SegmentationDataset, atomic_path
 from keras_lrseg.training.callbacks import (
     Alone,
     Log,
@@ -113,11 +113,19 @@ def train(
         callbacks = [Throughput(batch_size)]
         if validation is not None:
             callbacks.append(Alone(recipe.validation(validation), devices))
-        callbacks += [StopAfter((steps - start) * parts), nan]
+        board = TensorBoard(
+            out / "tensorboard" if devices.chief else None,
+            recipe.epoch_steps,
+            validation if isinstance(validation, SegmentationDataset) else None,
+        )
+        callbacks += [
+            Alone(board, devices),
+            StopAfter((steps - start) * parts),
+            nan,
+        ]
         if devices.chief:
             callbacks += [
                 Log(out / "log.csv", append=resume),
-                TensorBoard(out / "tensorboard", recipe.epoch_steps),
                 Checkpoint(out / "checkpoints", recipe.epoch_steps, steps),
             ]
         with interruptible() as interruption:
@@ -133,7 +141,8 @@ def train(
         _check_finite(model, nan, start, parts, out)
     path = out / "model.keras"
     if devices.chief:
-        save_model(model, path)
+        with devices.alone():
+            save_model(model, path)
     devices.barrier()
     return path
 

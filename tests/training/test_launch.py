@@ -1,10 +1,13 @@
 """`keras-lrseg train RECIPE.py`, as a person types it, on one device and on two."""
 
 import csv
+import errno
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -37,12 +40,12 @@ def train(root, out, *arguments, model="Toy"):
     return main([*command, "--out", str(out), *arguments])
 
 
-def train_on(devices, root, out, *arguments):
+def start(devices, root, out, *arguments, **environment):
     """The same in a process of its own that sees so many devices."""
     torchrun = TORCHRUN if BACKEND == "torch" and devices > 1 else []
     command = ["-m", "keras_lrseg.cli", "train", str(RECIPE), "--model", "Toy"]
     command += ["--root", str(root), "--out", str(out), *arguments]
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *torchrun, *command],
         env={
             **os.environ,
@@ -50,17 +53,27 @@ def train_on(devices, root, out, *arguments):
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(RECIPE.parents[2]),
+            **environment,
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
-def last_state(out):
+def finish(process):
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def train_on(devices, root, out, *arguments):
+    return finish(start(devices, root, out, *arguments))
+
+
+def last_state(out, step=4):
     """All variables of the last checkpoint but random states."""
-    with np.load(out / "checkpoints" / "step_00000004.npz") as file:
+    with np.load(out / "checkpoints" / f"step_{step:08d}.npz") as file:
         return [file[name] for name in file.files if file[name].dtype == "float32"]
 
 
@@ -140,6 +153,29 @@ def test_two_devices_end_where_one_does(camvid, tmp_path):
     assert (two / "contact_sheet.png").exists()
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="how JAX starts several processes")
+def test_two_processes_of_jax_end_where_one_does(camvid, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_on(1, camvid, one)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        start(
+            *(1, camvid, two, "--distribution", "data"),
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(i),
+        )
+        for i in range(2)
+    ]
+    printed = "".join(map(finish, processes))
+    assert printed.count("Model: ") == 1
+    for a, b in zip(last_state(one), last_state(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max())
+
+
+@pytest.mark.slow
 def test_run_of_one_device_goes_on_with_two(camvid, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_on(1, camvid, whole)
@@ -149,3 +185,49 @@ def test_run_of_one_device_goes_on_with_two(camvid, tmp_path):
     assert "Resuming at step 2 of 4" in printed
     for a, b in zip(last_state(whole), last_state(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max())
+
+
+@pytest.mark.slow
+def test_run_killed_ten_times_ends_where_an_uninterrupted_one_does(camvid, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = ["--set", "steps=400", "--set", "epoch_steps=10"]
+    finish(start(1, camvid, whole, *options))
+    random = np.random.default_rng(0)
+    options.append("--resume")
+    for _ in range(10):
+        process = start(1, camvid, killed, *options)
+        before = checkpoints(killed)
+        while checkpoints(killed) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        assert process.poll() is None, "it ended before it could be killed"
+        process.kill()
+        process.communicate()
+    assert "Resuming at step" in finish(start(1, camvid, killed, *options))
+    for a, b in zip(*(last_state(out, 400) for out in (whole, killed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def checkpoints(out):
+    return {path.name for path in out.glob("checkpoints/step_*.npz")}
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_full_disk_is_said_in_a_line_and_leaves_the_last_good_state(
+    camvid, tmp_path, monkeypatch, capsys
+):
+    def full(file, **arrays):
+        if arrays["step"] == 4:
+            file.write(b"part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        savez(file, **arrays)
+
+    savez = np.savez
+    monkeypatch.setattr(np, "savez", full)
+    assert train(camvid, tmp_path / "run") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    folder = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step_00000002.npz"]
+    monkeypatch.undo()
+    assert train(camvid, tmp_path / "run", "--resume") == 0
+    assert "Resuming at step 2 of 4" in capsys.readouterr().out
