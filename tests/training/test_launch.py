@@ -1,7 +1,6 @@
 """`keras-lrseg train RECIPE.py`, as a person types it, on one device and on two."""
 
 import csv
-import errno
 import os
 import pathlib
 import socket
@@ -210,24 +209,3 @@ def test_run_killed_ten_times_ends_where_an_uninterrupted_one_does(camvid, tmp_p
 
 def checkpoints(out):
     return {path.name for path in out.glob("checkpoints/step_*.npz")}
-
-
-@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
-def test_full_disk_is_said_in_a_line_and_leaves_the_last_good_state(
-    camvid, tmp_path, monkeypatch, capsys
-):
-    def full(file, **arrays):
-        if arrays["step"] == 4:
-            file.write(b"part")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        savez(file, **arrays)
-
-    savez = np.savez
-    monkeypatch.setattr(np, "savez", full)
-    assert train(camvid, tmp_path / "run") == 2
-    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
-    folder = tmp_path / "run" / "checkpoints"
-    assert [path.name for path in folder.iterdir()] == ["step_00000002.npz"]
-    monkeypatch.undo()
-    assert train(camvid, tmp_path / "run", "--resume") == 0
-    assert "Resuming at step 2 of 4" in capsys.readouterr().out
