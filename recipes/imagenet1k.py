@@ -7,10 +7,10 @@ LRFormer, section 4.1 and Table 6: what every segmentation recipe starts from.
 
     imagenet/train/n01440764/*.JPEG, imagenet/val/n01440764/*.JPEG, ...
 
-Total batch 1,024, 300 epochs of 1,251 steps. AdamW, 1e-3 after 5 epochs of warm-up (our
-choice: the paper does not say), half a cosine to 0, decay 0.05. RandAugment, MixUp,
-CutMix, random erasing, label smoothing. 224×224 pixels, a query grid of 7; segmenters
-take 16 and load these weights as they are.
+Total batch 1,024, 300 epochs of 1,251 steps. AdamW, 1e-3 after 5 epochs of warm-up,
+half a cosine to 0, decay 0.05; warm-up and drop path are our choice. RandAugment,
+MixUp, CutMix, random erasing, label smoothing. 224×224 pixels, a query grid of 7;
+segmenters take 16 and load these weights as they are.
 
 Rows "…/ablation" are the 100 epochs of section 4.4. EfficientFormerV2's authors distil
 from a teacher, which this does not: take their weights. The numbers of a row hold

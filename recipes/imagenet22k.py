@@ -10,8 +10,8 @@ LRFormer, section 4.1 and Table 6, for the L and XL models.
 
 First 90 epochs on 22K, numbers as on ImageNet-1K; then 30 epochs on 1K with a batch of
 512 at 5e-5, at 224×224 or 384×384 pixels (a query grid of 12). The fine-tuning has a
-new classification layer. Warm-up, decay and augmentation of the fine-tuning are our
-choice: the paper does not say. We have trained none of these to the end.
+new classification layer. Warm-up, drop path, and the decay and augmentation of the
+fine-tuning are our choice. We have trained none of these to the end.
 """
 
 from dataclasses import replace

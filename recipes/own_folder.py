@@ -5,9 +5,9 @@
         --val-images street/val_images --val-masks street/val_masks \\
         --backbone-weights lrformer_s_imagenet.pth --out runs/street
 
-The papers' numbers for ADE20K, shorter: 40,000 steps of 16 crops of 512×512. One GPU
-with 24 GiB takes `--set accumulation_steps=2` for the small models. Rows "…/scratch"
-start from random weights at a higher rate; expect less of them.
+The papers' numbers for ADE20K, shorter: 40,000 steps of 16 crops of 512×512. Where
+a batch does not fit, `--set accumulation_steps=4` divides it; `--dry-run` estimates.
+Rows "…/scratch" start from random weights at a higher rate; expect less of them.
 """
 
 from dataclasses import replace

@@ -83,12 +83,13 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
     axes.plot([float(row["loss"]) for row in rows], color="tab:blue")
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color="tab:blue")
-    scores = [name for name in rows[0] if name.startswith("val_")]
+    scores = [name for name in rows[-1] if name.startswith("val_")]
     if scores:
         other = axes.twinx()
         for name in scores:
-            values = [float(row[name]) for row in rows]
-            other.plot(values, color="tab:orange", label=name)
+            scored = [i for i, row in enumerate(rows) if row[name]]
+            values = [float(rows[i][name]) for i in scored]
+            other.plot(scored, values, color="tab:orange")
         other.set_ylabel(", ".join(scores), color="tab:orange")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -13,11 +13,6 @@ EXAMPLE = (
 INTERRUPTED = (
     "Interrupted. The same command with --resume goes on from the last checkpoint."
 )
-SHORT_FORMS = (
-    *("images", "masks", "val_images", "val_masks", "classes", "root", "classifier"),
-    *("crop", "batch_size", "steps", "epoch_steps", "learning_rate", "weights"),
-    *("backbone_weights", "reset_head", "precision", "seed"),
-)
 
 
 def add_arguments(parser):
@@ -122,37 +117,46 @@ def _recipe(arguments):
     """The recipe of the file, or one for a folder, with what was typed."""
     from keras_lrseg import training
 
-    if arguments.recipe:
-        recipes = training.load_recipes(arguments.recipe)
-        if arguments.model not in recipes:
-            raise ValueError(
-                f"{arguments.recipe} has no model {arguments.model!r}. Choose from "
-                f"{', '.join(recipes)}."
-            )
-        recipe = recipes[arguments.model]
-    elif not arguments.steps:
-        raise ValueError("Type --steps N, the length of the training.")
-    else:
-        pretrained = arguments.weights or arguments.backbone_weights
-        recipe = training.SegmentationRecipe(
-            model=arguments.model,
-            dataset="folders",
-            crop=(512, 512),
-            batch_size=8,
-            steps=arguments.steps,
-            learning_rate=6e-5 if pretrained else 1e-3,
+    if not arguments.recipe:
+        values = _typed(arguments, training.SegmentationRecipe)
+        if "steps" not in values:
+            raise ValueError("Type --steps N, the length of the training.")
+        pretrained = values.get("weights") or values.get("backbone_weights")
+        defaults = {
+            "crop": (512, 512),
+            "batch_size": 8,
+            "learning_rate": 6e-5 if pretrained else 1e-3,
+        }
+        return training.SegmentationRecipe(
+            model=arguments.model, dataset="folders", **{**defaults, **values}
         )
-    fields = {field.name for field in dataclasses.fields(recipe)} - {"model"}
-    given = {k: v for k, v in vars(arguments).items() if v is not None}
-    typed = {name: given[name] for name in SHORT_FORMS if name in given}
-    if unfit := sorted(typed.keys() - fields):
-        raise ValueError(f"This recipe has no setting {', '.join(unfit)}.")
-    if "crop" in typed:
-        typed["crop"] = tuple(typed["crop"])
+    recipes = training.load_recipes(arguments.recipe)
+    if arguments.model not in recipes:
+        raise ValueError(
+            f"{arguments.recipe} has no model {arguments.model!r}. Choose from "
+            f"{', '.join(recipes)}."
+        )
+    recipe = recipes[arguments.model]
+    return dataclasses.replace(recipe, **_typed(arguments, type(recipe)))
+
+
+def _typed(arguments, kind):
+    """The fields of a recipe that were typed, in either form."""
+    from keras_lrseg import training
+
+    # Every short form is a field of this class; of another it may be none.
+    short_forms = {f.name for f in dataclasses.fields(training.SegmentationRecipe)}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+        if name in short_forms - {"model"} and value is not None
+    }
+    if unfit := values.keys() - {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"This recipe has no setting {', '.join(sorted(unfit))}.")
     settings = {}
     for item in arguments.set:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"--set expects KEY=VALUE. Received: {item!r}")
         settings[key] = value
-    return dataclasses.replace(recipe, **typed).with_settings(settings)
+    return {**values, **kind.parse(settings)}

@@ -25,12 +25,13 @@ def resolve_classes(
     return tuple(classes), default_palette(len(classes))
 
 
-def read_classes(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+def read_classes(path: str | Path) -> tuple[tuple[str, ...], np.ndarray]:
     """Parses lines such as "traffic light #ffaa00"; empty lines are skipped.
 
     Returns: the K names, and their palette uint8 (K, 3).
     Raises: FileNotFoundError, ValueError with the bad line.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No such file of class names: {path}")
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]

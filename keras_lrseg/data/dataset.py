@@ -6,6 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -211,10 +212,16 @@ class SegmentationDataset:
             size that differs from its partner's, or holds a label outside the classes.
         """
         counts = np.zeros(256, np.int64)
-        for done, (_, mask) in enumerate(self, start=1):
-            counts += np.bincount(mask.reshape(-1), minlength=256)
-            if progress:
-                progress(done, len(self))
+
+        def count(i):
+            return np.bincount(self[i][1].reshape(-1), minlength=256)
+
+        with ThreadPool() as pool:
+            results = pool.imap(count, range(len(self)))
+            for done, result in enumerate(results, start=1):
+                counts += result
+                if progress:
+                    progress(done, len(self))
         return counts[: self.num_classes]
 
 

@@ -113,7 +113,6 @@ PAPER_SETTINGS = {
     "cityscapes": {"LRFormer": _CITYSCAPES, "OffSeg": _CITYSCAPES},
     "coco_stuff": {
         "LRFormer": _WHOLE_512,
-        "LRFormerL": _WHOLE_640,
         "OffSeg": _SLIDE_512,
         "SegFormer": _UNALIGNED_512,
         "SegNeXt": _PADDED_512,

@@ -11,7 +11,8 @@ import time
 import keras
 
 from keras_lrseg.analysis import contact_picture
-from keras_lrseg.evaluation import evaluate, evaluate_classifier
+from keras_lrseg.data import atomic_path
+from keras_lrseg.evaluation import AsTested, evaluate, evaluate_classifier
 
 
 class Throughput(keras.callbacks.Callback):
@@ -55,7 +56,6 @@ class Validation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         scores = evaluate(self.model, self.dataset, self.settings)
-        print(f"\nEpoch {epoch + 1}: validation mIoU {scores.miou:.4f}", flush=True)
         if logs is not None:
             logs["val_miou"] = scores.miou
 
@@ -63,14 +63,17 @@ class Validation(keras.callbacks.Callback):
 class ClassifierValidation(keras.callbacks.Callback):
     """Score a dataset at the end of every epoch, as "val_top1" in the logs."""
 
+    BATCH_SIZE = 32
+
     def __init__(self, dataset, size):
         super().__init__()
         self.dataset = dataset
         self.size = size
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = evaluate_classifier(self.model, self.dataset, self.size)
-        print(f"\nEpoch {epoch + 1}: validation top-1 {scores.top1:.4f}", flush=True)
+        scores = evaluate_classifier(
+            self.model, self.dataset, self.size, self.BATCH_SIZE
+        )
         if logs is not None:
             logs["val_top1"] = scores.top1
 
@@ -78,7 +81,8 @@ class ClassifierValidation(keras.callbacks.Callback):
 class Alone(keras.callbacks.Callback):
     """Run a callback's end of an epoch with the model on one device.
 
-    Every process scores the whole validation data: none waits for another.
+    Every process scores the whole validation data: none waits for another. A model that
+    has broken is not scored.
 
     Args:
         callback: predicts single images.
@@ -95,34 +99,40 @@ class Alone(keras.callbacks.Callback):
         self.callback.set_model(model)
 
     def on_epoch_end(self, epoch, logs=None):
-        with self.devices.alone():
-            self.callback.on_epoch_end(epoch, logs)
+        if math.isfinite((logs or {}).get("loss", 0.0)):
+            with self.devices.alone():
+                self.callback.on_epoch_end(epoch, logs)
 
 
 class Log(keras.callbacks.Callback):
     """Write the figures of every epoch to a CSV file.
 
     Keras's `CSVLogger` invents validation columns where no validation is.
+
+    Args:
+        path: of the file.
+        first_epoch: of this run; lines of earlier ones stay, others were not resumed.
     """
 
-    def __init__(self, path, append):
+    def __init__(self, path, first_epoch=0):
         super().__init__()
         self.path = path
-        self.append = append
-
-    def on_train_begin(self, logs=None):
-        if not self.append:
-            self.path.unlink(missing_ok=True)
+        self.rows = []
+        if first_epoch and path.exists():
+            with open(path, newline="") as file:
+                rows = csv.DictReader(file)
+                self.rows = [row for row in rows if int(row["epoch"]) < first_epoch]
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, **(logs or {})}
-        with open(self.path, "a+", newline="") as file:
-            file.seek(0)
-            columns = next(csv.reader(file), None)
-            writer = csv.DictWriter(file, columns or list(row), extrasaction="ignore")
-            if columns is None:
-                writer.writeheader()
-            writer.writerow(row)
+        self.rows.append({"epoch": epoch, **(logs or {})})
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        with (
+            atomic_path(self.path) as temporary,
+            open(temporary, "w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -166,15 +176,17 @@ class TensorBoard(keras.callbacks.Callback):
             them, for the processes of JAX compute together.
         epoch_steps: steps of an epoch: TensorBoard's axis are steps.
         validation: a `SegmentationDataset` whose first images are shown; None: none.
+        test: the `TestSettings` they are seen with.
     """
 
     IMAGES = 3
 
-    def __init__(self, folder, epoch_steps, validation=None):
+    def __init__(self, folder, epoch_steps, validation=None, test=None):
         super().__init__()
         self.folder = folder
         self.epoch_steps = epoch_steps
         self.validation = validation
+        self.test = test
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
@@ -182,7 +194,8 @@ class TensorBoard(keras.callbacks.Callback):
         picture = None
         if self.validation is not None:
             rows = range(min(self.IMAGES, len(self.validation)))
-            picture = contact_picture(self.model, self.validation, rows)
+            model = AsTested(self.model, self.test)
+            picture = contact_picture(model, self.validation, rows)
         if self.folder is None:
             return
         writer = tf.summary.create_file_writer(str(self.folder))
@@ -211,7 +224,7 @@ def interruptible():
             signal.default_int_handler(*arguments)
         interrupted = True
         # print is not for signal handlers: it may have been interrupted itself
-        os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
+        os.write(2, b"\nStopping after the next step; Ctrl-C again stops at once.\n")
 
     def check(batch, logs=None):
         if interrupted:

@@ -38,16 +38,28 @@ class ClassificationRecipe(Recipe):
     pool_size: int | None = None
     reset_head: bool = False
 
-    def load(self, split: str):
+    initial_remedy = "--set weights=FILE (trained with recipes/imagenet22k.py)"
+
+    def load(self, split: str, train=None):
         """Return the images of `root/train` or `root/val`, in a folder for each class.
+
+        None if there is no `root/val`: ImageNet-22K has none.
+
+        Args:
+            split: "train" or "validation".
+            train: the training data, whose classes those of the validation are.
 
         Raises:
             ValueError, FileNotFoundError: if they are not there.
         """
         if self.root is None:
             raise ValueError(f"Type --set root=DIR, the folder of {self.dataset}.")
-        folder = {"train": "train", "validation": "val"}[split]
-        return data.ClassificationDataset.from_folders(pathlib.Path(self.root) / folder)
+        folder = (
+            pathlib.Path(self.root) / {"train": "train", "validation": "val"}[split]
+        )
+        if split == "validation" and not folder.is_dir():
+            return None
+        return data.ClassificationDataset.from_folders(folder, train and train.classes)
 
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""

@@ -24,6 +24,7 @@ has the commands, and what each backend can.
 """
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 
@@ -266,7 +267,9 @@ def _torch(_):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     started = not torch.distributed.is_initialized()
     if started:
-        torch.distributed.init_process_group("nccl" if gpu else "gloo")
+        # The others wait while the first process reads all data to check it.
+        day = datetime.timedelta(days=1)
+        torch.distributed.init_process_group("nccl" if gpu else "gloo", timeout=day)
     try:
         yield _Processes()
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lrseg import analysis
 from keras_lrseg.data import SegmentationDataset, save_image
+from keras_lrseg.evaluation import AsTested
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import train
@@ -62,14 +63,15 @@ def launch(
         ValueError: if something is missing, with the remedy; and as `train`.
     """
     out = pathlib.Path(out)
-    if missing := recipe.missing():
+    if missing := recipe.missing_weights():
         raise ValueError(" ".join(missing))
-    dataset, validation = recipe.load("train"), recipe.load("validation")
+    dataset = recipe.load("train")
+    validation = recipe.load("validation", dataset)
     progress = progress or (lambda: None)
-    if skip_corrupt:
-        dataset = _readable(dataset, progress())
-        validation = validation and _readable(validation, progress())
     with distribute(distribution) as devices:
+        if skip_corrupt:
+            dataset = _readable(dataset, progress(), devices)
+            validation = validation and _readable(validation, progress(), devices)
         if devices.chief and not resume:
             for part in filter(None, (dataset, validation)):
                 _check(part, progress())
@@ -85,7 +87,7 @@ def launch(
             devices=devices,
         )
         with devices.alone():  # all of them: JAX's processes compute together
-            picture = _contact_picture(model, validation)
+            picture = _contact_picture(model, validation, recipe)
         if devices.chief:
             analysis.training_curve(out / "log.csv", out / "curve.png")
             if picture is not None:
@@ -95,25 +97,29 @@ def launch(
     return path
 
 
-def _contact_picture(model, validation):
+def _contact_picture(model, validation, recipe):
     if not isinstance(validation, SegmentationDataset):
         return None
     rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
-    return analysis.contact_picture(model, validation, rows)
+    return analysis.contact_picture(AsTested(model, recipe.test), validation, rows)
 
 
-def _readable(dataset, progress):
-    print(f"Looking for corrupt images in {dataset.name}", flush=True)
-    dataset, messages = dataset.without_corrupt(progress)
-    for message in messages:
-        print(f"left out: {message}")
-    print(f"{len(messages)} images of {dataset.name} left out, {len(dataset)} stay")
+def _readable(dataset, progress, devices):
+    dataset, messages = dataset.without_corrupt(progress if devices.chief else None)
+    if devices.chief:
+        for message in messages:
+            print(f"left out: {message}")
+        print(f"{len(messages)} images of {dataset.name} left out, {len(dataset)} stay")
     return dataset
 
 
 def _check(dataset, progress):
-    """Read everything once, and warn of classes without a pixel or an image."""
+    """Read every mask and its image once; warn of classes without a pixel or image."""
     print(f"Checking {len(dataset)} images of {dataset.name}", flush=True)
-    for name, count in zip(dataset.classes, dataset.check(progress), strict=True):
+    if isinstance(dataset, SegmentationDataset):
+        counts = dataset.check(progress)
+    else:  # labels are folders: nothing to read but a million images
+        counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    for name, count in zip(dataset.classes, counts, strict=True):
         if count == 0:
             print(f"warning: nothing of class {name!r} in {dataset.name}")

@@ -58,7 +58,7 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         ("contact_sheet.png", "images, truth and predictions"),
     ):
         lines.append(f"  {out / name}: {what}")
-    missing = recipe.missing()
+    missing = [*recipe.missing_weights(), *recipe.missing_data()]
     lines += ["missing", *(f"  {line}" for line in missing or ["nothing"])]
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ data, build the model, make the stream of batches, the loss and the validation.
 """
 
 import dataclasses
+import os
 import re
 import types
 import typing
@@ -42,7 +43,8 @@ class Recipe:
         drop_path_rate: None: the paper's for this model.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         accumulation_steps: parts that a batch is divided into, one after the other,
-            where it does not fit into memory.
+            where it does not fit into memory. Each part weighs the same, and batch
+            normalization sees one part at a time.
         jit_compile: "auto", "yes" or "no", of Keras's `compile`.
         seed: of initial weights, data order and augmentation.
         expected: the paper's score in percent, validation mIoU or top-1; not ours.
@@ -103,8 +105,9 @@ class Recipe:
                 f"accumulation_steps={self.accumulation_steps} equal parts."
             )
 
-    def with_settings(self, settings: dict[str, str]) -> typing.Self:
-        """Return a copy with fields replaced by what a person typed.
+    @classmethod
+    def parse(cls, settings: dict[str, str]) -> dict[str, typing.Any]:
+        """Return the values of fields from what a person typed, for `replace`.
 
         Args:
             settings: field to text: a number, "yes" or "no", "none", or numbers with
@@ -114,7 +117,7 @@ class Recipe:
             ValueError: for an unknown field, with the list of all, or a text that is no
                 value of the field's type.
         """
-        kinds = typing.get_type_hints(type(self))
+        kinds = typing.get_type_hints(cls)
         values = {}
         for name, text in settings.items():
             if name not in kinds or kinds[name] is TestSettings:
@@ -123,7 +126,7 @@ class Recipe:
                     f"There is no setting {name!r}. Choose from {', '.join(known)}."
                 )
             values[name] = _parsed(name, text, kinds[name])
-        return dataclasses.replace(self, **values)
+        return values
 
     @property
     def warmup(self) -> int:
@@ -132,26 +135,26 @@ class Recipe:
             return min(1500, self.steps // 10)
         return self.warmup_steps
 
-    def missing(self) -> list[str]:
-        """What keeps the training from starting: sentences with the remedy."""
-        found = []
-        if self.initial and not (
-            self.weights or self.backbone_weights or self.from_scratch
-        ):
-            found.append(
-                f"The recipe starts from a backbone trained on {self.initial}. Type "
-                "--set backbone_weights=FILE (a published checkpoint, or a classifier "
-                "trained with recipes/imagenet1k.py), or --set from_scratch=yes for "
-                "random weights."
-            )
-        return found + self._missing_data()
+    def missing_weights(self) -> list[str]:
+        """What keeps the model from being built: sentences with the remedy."""
+        files = [file for file in (self.weights, self.backbone_weights) if file]
+        if self.initial and not (files or self.from_scratch):
+            return [
+                f"The recipe starts from weights trained on {self.initial}. Type "
+                f"{self.initial_remedy}, or --set from_scratch=yes for random weights."
+            ]
+        lost = [f for f in files if not f.startswith("hf://") and not os.path.isfile(f)]
+        return [f"There is no file of weights {file}." for file in lost]
 
-    def _missing_data(self):
-        try:
-            self.load("train")
-        except (ValueError, OSError) as error:
-            return [f"The training data: {error}"]
-        return []
+    def missing_data(self) -> list[str]:
+        """What keeps the data from being loaded: sentences with the remedy."""
+        found, train = [], None
+        for split in ("train", "validation"):
+            try:
+                train = self.load(split, train)
+            except (ValueError, OSError) as error:
+                found.append(f"The {split} data: {error}")
+        return found
 
     def _build(self, num_classes, **settings) -> keras.Model:
         if self.drop_path_rate is not None:

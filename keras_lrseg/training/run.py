@@ -71,7 +71,7 @@ def train(
     out = pathlib.Path(out)
     devices = devices or Devices()
     parts, steps = recipe.accumulation_steps, recipe.steps
-    _check_classes(model, dataset)
+    _check_classes(model, dataset, validation)
     settings = _settings(model, dataset, recipe)
     _check_run(out, settings, resume)
     model.classes = dataset.classes
@@ -110,28 +110,26 @@ def train(
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
     if start < steps:
         nan = StopAtNaN()
-        callbacks = [Throughput(batch_size)]
+        first_epoch = start // recipe.epoch_steps
+        callbacks = [Throughput(batch_size), StopAfter((steps - start) * parts), nan]
+        if devices.chief:  # first of what may fail: nothing else loses the epoch
+            folder = out / "checkpoints"
+            callbacks.append(Checkpoint(folder, recipe.epoch_steps, steps))
         if validation is not None:
             callbacks.append(Alone(recipe.validation(validation), devices))
+        if devices.chief:
+            callbacks.append(Log(out / "log.csv", first_epoch))
         board = TensorBoard(
             out / "tensorboard" if devices.chief else None,
             recipe.epoch_steps,
             validation if isinstance(validation, SegmentationDataset) else None,
+            getattr(recipe, "test", None),
         )
-        callbacks += [
-            Alone(board, devices),
-            StopAfter((steps - start) * parts),
-            nan,
-        ]
-        if devices.chief:
-            callbacks += [
-                Log(out / "log.csv", append=resume),
-                Checkpoint(out / "checkpoints", recipe.epoch_steps, steps),
-            ]
+        callbacks.append(Alone(board, devices))
         with interruptible() as interruption:
             model.fit(
                 stream,
-                initial_epoch=start // recipe.epoch_steps,
+                initial_epoch=first_epoch,
                 epochs=math.ceil(steps / recipe.epoch_steps),
                 steps_per_epoch=min(recipe.epoch_steps, steps) * parts,
                 callbacks=[*callbacks, interruption],
@@ -156,11 +154,16 @@ def save_model(model, path) -> None:
         model.save(temporary)
 
 
-def _check_classes(model, dataset):
+def _check_classes(model, dataset, validation):
     if model.output_shape[-1] != len(dataset.classes):
         raise ValueError(
             f"The model has {model.output_shape[-1]} classes and the data "
             f"{len(dataset.classes)}. Type num_classes={len(dataset.classes)}."
+        )
+    if validation is not None and list(validation.classes) != list(dataset.classes):
+        raise ValueError(
+            f"Training and validation have other classes: {', '.join(dataset.classes)} "
+            f"and {', '.join(validation.classes)}. Load both with the same ones."
         )
 
 
@@ -203,7 +206,7 @@ def _check_run(out, settings, resume):
 def _check_finite(model, nan, start, parts, out):
     if nan.batch is None and is_finite(model):
         return
-    where = "" if nan.batch is None else f" at step {start + nan.batch // parts}"
+    where = "" if nan.batch is None else f" at step {start - -nan.batch // parts}"
     folder = out / "checkpoints"
     last = max(folder.glob("step_*.npz"), default=None)
     good = f"The last good checkpoint is {last}" if last else "There is no checkpoint"

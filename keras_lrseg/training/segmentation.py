@@ -1,6 +1,7 @@
 """What the training of a segmenter adds to a recipe."""
 
 import dataclasses
+import pathlib
 
 import keras
 
@@ -51,8 +52,17 @@ class SegmentationRecipe(Recipe):
                 f"crop expects at least {MIN_SIZE} pixels a side. Received: {self.crop}"
             )
 
-    def load(self, split: str):
+    initial_remedy = (
+        "--set backbone_weights=FILE (a published checkpoint, or a classifier trained "
+        "with recipes/imagenet1k.py)"
+    )
+
+    def load(self, split: str, train=None):
         """Return the dataset of "train" or "validation"; None if there is none.
+
+        Args:
+            split: of the two.
+            train: the training data, whose classes those of the validation are.
 
         Raises:
             ValueError, FileNotFoundError: if it is not there.
@@ -70,7 +80,8 @@ class SegmentationRecipe(Recipe):
         if not all(folders):
             names = "images and masks" if split == "train" else "val_images, val_masks"
             raise ValueError(f"{names} go together: folders of images and their masks.")
-        return data.SegmentationDataset.from_folders(*folders, self.classes)
+        classes = self.classes or (train and train.classes)
+        return data.SegmentationDataset.from_folders(*folders, classes)
 
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""
@@ -113,4 +124,6 @@ class SegmentationRecipe(Recipe):
         """Classes of the data, as far as they are known without it."""
         if self.dataset in data.DATASETS:
             return len(data.read_classes(data.DATASETS[self.dataset].classes)[0])
-        return len(data.read_classes(self.classes)[0]) if self.classes else None
+        if self.classes and pathlib.Path(self.classes).is_file():
+            return len(data.read_classes(self.classes)[0])
+        return None

@@ -93,12 +93,19 @@ def test_recipe_leaves_model_curve_and_contact_sheet(camvid, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_both_forms_of_a_setting_go_together(camvid, tmp_path, capsys):
+    settings = ["--steps", "2", "--set", "warmup_steps=1", "--dry-run"]
+    assert train(camvid, tmp_path, *settings) == 0
+    assert "warmup_steps         1" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
 def test_dry_run_prints_the_plan_and_writes_nothing(camvid, tmp_path, capsys):
     out = tmp_path / "run"
     assert train(camvid, out, "--dry-run", "--set", "steps=8", model="Toy/trained") == 0
     printed = capsys.readouterr().out
     assert "steps                8" in printed
-    assert "a backbone trained on ImageNet-1K" in printed
+    assert "weights trained on ImageNet-1K" in printed
     assert not out.exists()
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from keras_lrseg import models
 from keras_lrseg.data import DATASETS
@@ -15,6 +17,7 @@ from keras_lrseg.training import (
     plan,
     recipe_rows,
 )
+from tests.training import toys
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(p for p in (ROOT / "recipes").glob("*.py") if p.name != "demo.py")
@@ -40,7 +43,7 @@ RECIPE = SegmentationRecipe(
     ],
 )
 def test_settings_are_typed(key, text, value):
-    changed = RECIPE.with_settings({key: text})
+    changed = dataclasses.replace(RECIPE, **RECIPE.parse({key: text}))
     assert getattr(changed, key) == value
     assert type(getattr(changed, key)) is type(value)
     assert dataclasses.replace(changed, **{key: getattr(RECIPE, key)}) == RECIPE
@@ -68,7 +71,7 @@ def test_settings_are_typed(key, text, value):
 )
 def test_wrong_settings_are_refused(key, text, message):
     with pytest.raises(ValueError, match=message):
-        RECIPE.with_settings({key: text})
+        dataclasses.replace(RECIPE, **RECIPE.parse({key: text}))
 
 
 def test_rows_are_variants_of_the_base():
@@ -147,7 +150,7 @@ def test_plan_needs_neither_data_nor_weights(tmp_path):
     text = plan(dataclasses.replace(recipe, root="/nowhere"), tmp_path / "run")
     assert "parameters           13.265 M" in text
     assert "FLOPs of an image    16.5" in text
-    assert "a backbone trained on ImageNet-1K. Type --set backbone_weights=" in text
+    assert "weights trained on ImageNet-1K. Type --set backbone_weights=" in text
     assert "No such folder: /nowhere" in text
     assert f"{tmp_path / 'run' / 'model.keras'}: the trained model" in text
     assert not (tmp_path / "run").exists()
@@ -155,14 +158,65 @@ def test_plan_needs_neither_data_nor_weights(tmp_path):
 
 def test_plan_of_what_is_complete_misses_nothing(tmp_path):
     recipe = load_recipes(ROOT / "recipes" / "ade20k.py")["LRFormerT"]
-    recipe = recipe.with_settings({"from_scratch": "yes"})
+    recipe = dataclasses.replace(recipe, from_scratch=True)
     for kind, suffix in (("images", "jpg"), ("annotations", "png")):
-        folder = tmp_path / kind / "training"
-        folder.mkdir(parents=True)
-        (folder / f"a.{suffix}").touch()
-    with pytest.warns(UserWarning, match="20210 are published"):
+        for split in ("training", "validation"):
+            folder = tmp_path / kind / split
+            folder.mkdir(parents=True)
+            (folder / f"a.{suffix}").touch()
+    with pytest.warns(UserWarning, match="are published"):
         text = plan(dataclasses.replace(recipe, root=str(tmp_path)), tmp_path / "run")
     assert text.endswith("missing\n  nothing")
+
+
+def test_plan_says_which_weights_and_classes_are_not_there(tmp_path):
+    recipe = load_recipes(ROOT / "recipes" / "own_folder.py")["LRFormerT"]
+    settings = {"backbone_weights": "/no.pth", "classes": "/no.txt"}
+    folders = {"images": str(tmp_path), "masks": str(tmp_path)}
+    text = plan(dataclasses.replace(recipe, **settings, **folders), tmp_path / "run")
+    assert "There is no file of weights /no.pth" in text
+    assert "with 150 classes: the data's are not known" in text
+    (tmp_path / "classes.txt").write_text("a\nb #102030\n")
+    recipe = dataclasses.replace(recipe, classes=str(tmp_path / "classes.txt"))
+    assert recipe.num_classes() == 2
+
+
+def test_fine_tuning_asks_for_the_whole_model():
+    recipe = load_recipes(ROOT / "recipes" / "imagenet22k.py")
+    (text,) = recipe["LRFormerLClassifier/1k"].missing_weights()
+    assert "weights trained on ImageNet-22K. Type --set weights=FILE" in text
+
+
+def test_validation_has_the_classes_of_the_training(tmp_path):
+    for split, labels in (("train", (0, 3)), ("val", (0, 2))):
+        toys.toy_folders(tmp_path / split, count=2)
+        for i, label in enumerate(labels):
+            mask = np.full((72, 88), label, "uint8")
+            Image.fromarray(mask).save(tmp_path / split / "masks" / f"{i}.png")
+    recipe = dataclasses.replace(
+        RECIPE,
+        dataset="folders",
+        images=str(tmp_path / "train" / "images"),
+        masks=str(tmp_path / "train" / "masks"),
+        val_images=str(tmp_path / "val" / "images"),
+        val_masks=str(tmp_path / "val" / "masks"),
+    )
+    train = recipe.load("train")
+    assert recipe.load("validation", train).classes == train.classes
+    assert train.num_classes == 4
+
+
+def test_classifier_without_validation_folder_trains_without(tmp_path):
+    for name in ("cat", "dog"):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 40, 3), "uint8")).save(folder / "a.png")
+    recipe = ClassificationRecipe(
+        root=str(tmp_path), batch_size=2, steps=2, learning_rate=1e-3
+    )
+    train = recipe.load("train")
+    assert train.classes == ("cat", "dog")
+    assert recipe.load("validation", train) is None
 
 
 def test_memory_is_less_in_half_precision_and_in_parts(tmp_path):
