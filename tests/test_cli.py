@@ -646,6 +646,8 @@ def test_ctrl_c_ends_a_training_and_says_how_to_go_on(toy, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        # In the background Ctrl-C would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     try:

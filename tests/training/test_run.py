@@ -245,6 +245,15 @@ def test_other_number_of_classes_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: programs started in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_run_after_the_next_batch(tmp_path, monkeypatch, capfd):
     after_epoch(monkeypatch, 0, lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
@@ -254,6 +263,7 @@ def test_ctrl_c_ends_the_run_after_the_next_batch(tmp_path, monkeypatch, capfd):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
     reached = []
 
