@@ -281,7 +281,14 @@ np.savez(sys.argv[2], *map(keras.ops.convert_to_numpy, model.trainable_variables
 """
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_float16",  # the one with two optimizers, one inside the other
+        pytest.param("float32", marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_fit_saved_and_loaded_elsewhere_goes_on_identically(policy, tmp_path):
     # Dropout's random state is no part of a model file.
     model = trained(policy, dropout_rate=0.0, global_clipnorm=1.0)
