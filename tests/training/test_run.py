@@ -288,9 +288,10 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
     finished, tmp_path, monkeypatch
 ):
     after_epoch(monkeypatch, 0, set_to_nan)
-    with pytest.raises(FloatingPointError, match="no longer finite") as error:
+    with pytest.raises(FloatingPointError, match="longer finite at step 3") as error:
         train(tmp_path)
-    assert str(tmp_path / "checkpoints") in str(error.value)
+    last = tmp_path / "checkpoints" / "step_00000002.npz"
+    assert f"The last good checkpoint is {last};" in str(error.value)
     kept = ["checkpoints/step_00000002.npz", "log.csv", "run.json"]
     assert files_in(tmp_path) == kept
     monkeypatch.undo()
