@@ -158,6 +158,7 @@ def draw(arguments: argparse.Namespace) -> None:
             axes.hlines(mean, x - 0.25, x + 0.25, color="black")
             axes.annotate(f"{mean:.3f}", (x + 0.27, mean), va="center", fontsize=8)
     axes.set_xticks(range(len(CONFIGURATIONS)), CONFIGURATIONS)
+    axes.set_xlim(-0.6, len(CONFIGURATIONS) - 0.2)  # the last mean's number too
     axes.set_ylabel("validation mIoU")
     axes.set_title(
         f"OffSeg-T on the demo tiles, {arguments.steps} steps from scratch", fontsize=10
