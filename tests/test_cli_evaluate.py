@@ -104,11 +104,11 @@ def test_contact_sheet_shows_the_worst_and_the_best_as_they_were_tested(
     monkeypatch.setattr(
         analysis,
         "contact_sheet",
-        lambda model, dataset, path, rows: drawn.append((model, dataset, rows)),
+        lambda *arguments: drawn.append(arguments),
     )
     succeed(command(folder, f"{WINDOWS} --contact-sheet {tmp_path}/c.png"))
-    ((model, dataset, rows),) = drawn
-    scores = evaluation.evaluate(model, dataset)
+    ((model, dataset, _, rows, shown_with),) = drawn
+    scores = evaluation.evaluate(model, dataset, shown_with)
     order = np.argsort(scores.image_miou).tolist()
     assert rows == order
     settings = {"short_side": 60, "long_side": 240}

@@ -12,7 +12,7 @@ from keras_lrseg.data import (
     colour_labels,
     save_image,
 )
-from keras_lrseg.evaluation import predict_labels
+from keras_lrseg.evaluation import TestSettings, predict_labels
 
 _GAP = 6  # pixels between pictures
 _LEGEND = 24  # pixels of the line of class names
@@ -23,6 +23,7 @@ def contact_sheet(
     dataset: SegmentationDataset,
     path: str | pathlib.Path,
     indices: Sequence[int],
+    settings: TestSettings | None = None,
     width: int = 256,
 ) -> None:
     """Write the picture of `contact_picture` to a file.
@@ -31,11 +32,15 @@ def contact_sheet(
         path: of the picture; the suffix chooses the format. The others are those of
             `contact_picture`.
     """
-    save_image(path, contact_picture(model, dataset, indices, width))
+    save_image(path, contact_picture(model, dataset, indices, settings, width))
 
 
 def contact_picture(
-    model, dataset: SegmentationDataset, indices: Sequence[int], width: int = 256
+    model,
+    dataset: SegmentationDataset,
+    indices: Sequence[int],
+    settings: TestSettings | None = None,
+    width: int = 256,
 ) -> np.ndarray:
     """Return a picture with a row "image | truth | prediction" for each index.
 
@@ -43,6 +48,7 @@ def contact_picture(
         model: a segmenter.
         dataset: where the images and their colours come from.
         indices: the rows, from top to bottom.
+        settings: how the images are seen; None: whole, at their own size.
         width: of each of the three pictures, in pixels.
 
     Returns:
@@ -53,7 +59,7 @@ def contact_picture(
     rows = []
     for i in indices:
         image, mask = dataset[i]
-        labels = predict_labels(model, image)
+        labels = predict_labels(model, image, settings)
         maps = (colour_labels(x, dataset.palette) for x in (mask, labels))
         height = round(image.shape[0] * width / image.shape[1])
         cells = [

@@ -46,7 +46,7 @@ def _expected(error):
     if from_stream:
         lines = [line for line in lines if "Error: " in line] or lines
         return lines[0].partition("Error: ")[2] or lines[0]
-    return " ".join(line.strip() for line in lines if line.strip())
+    return " ".join(" ".join(lines).split())  # a table's columns too
 
 
 def _parser():

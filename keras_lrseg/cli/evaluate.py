@@ -130,7 +130,9 @@ def _classify(arguments, model):
         raise ValueError("A classifier needs --images, a folder of a folder a class.")
     return evaluation.evaluate_classifier(
         model,
-        data.ClassificationDataset.from_folders(arguments.images),
+        data.ClassificationDataset.from_folders(
+            arguments.images, getattr(model, "classes", None)
+        ),
         arguments.crop or 224,
         arguments.batch or 1,
         progress,
@@ -144,8 +146,7 @@ def _segment(arguments, model, sheet):
     scores = evaluation.evaluate(model, dataset, settings, progress)
     if sheet:
         worst, best = scores.extremes(SHEET_ROWS)
-        tested = evaluation.AsTested(model, settings)
-        analysis.contact_sheet(tested, dataset, sheet, [*worst, *best])
+        analysis.contact_sheet(model, dataset, sheet, [*worst, *best], settings)
     return scores
 
 

@@ -3,7 +3,6 @@
 from keras_lrseg.evaluation.classify import ClassifierScores, evaluate_classifier
 from keras_lrseg.evaluation.evaluate import Evaluation, check_classes, evaluate
 from keras_lrseg.evaluation.predict import (
-    AsTested,
     labels_of,
     predict_labels,
     predict_logits,
@@ -17,7 +16,6 @@ from keras_lrseg.evaluation.settings import (
 
 __all__ = [
     "PAPER_SETTINGS",
-    "AsTested",
     "ClassifierScores",
     "Evaluation",
     "Scores",

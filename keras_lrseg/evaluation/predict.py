@@ -56,18 +56,6 @@ def predict_logits(
     return logits
 
 
-class AsTested:
-    """A segmenter that predicts as the settings say, for what takes a segmenter."""
-
-    def __init__(self, model, settings: TestSettings):
-        self.model, self.settings = model, settings
-        self.output_shape = model.output_shape
-
-    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits, float32 (B, H, W, K), of images (B, H, W, 3)."""
-        return np.stack([predict_logits(self.model, x, self.settings) for x in images])
-
-
 def labels_of(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the label map, uint8 (H, W), of one image's logits, (1, h, w, K)."""
     labels = np.empty(size, "uint8")

@@ -18,6 +18,7 @@ class ImageClassifier(keras.Model):
         input_shape: (height, width, 3); None for an unknown size.
         include_preprocessing: take RGB in 0..255 and normalise it in the model.
         activation: None for logits, "softmax" for probabilities.
+        classes: names of the labels; or None.
 
     Input: images (B, H, W, 3), uint8 or float. Output: float32 (B, num_classes).
     """
@@ -30,6 +31,7 @@ class ImageClassifier(keras.Model):
         input_shape=(None, None, 3),
         include_preprocessing=True,
         activation=None,
+        classes=None,
         name="image_classifier",
         dtype=None,
     ):
@@ -62,6 +64,7 @@ class ImageClassifier(keras.Model):
         self.num_classes = num_classes
         self.include_preprocessing = include_preprocessing
         self.activation = activation
+        self.classes = classes
 
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
@@ -75,6 +78,7 @@ class ImageClassifier(keras.Model):
             "input_shape": self.input_shape[1:],
             "include_preprocessing": self.include_preprocessing,
             "activation": self.activation,
+            "classes": None if self.classes is None else list(self.classes),
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }

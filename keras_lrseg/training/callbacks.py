@@ -12,7 +12,7 @@ import keras
 
 from keras_lrseg.analysis import contact_picture
 from keras_lrseg.data import atomic_path
-from keras_lrseg.evaluation import AsTested, evaluate, evaluate_classifier
+from keras_lrseg.evaluation import evaluate, evaluate_classifier
 
 
 class Throughput(keras.callbacks.Callback):
@@ -194,8 +194,7 @@ class TensorBoard(keras.callbacks.Callback):
         picture = None
         if self.validation is not None:
             rows = range(min(self.IMAGES, len(self.validation)))
-            model = AsTested(self.model, self.test)
-            picture = contact_picture(model, self.validation, rows)
+            picture = contact_picture(self.model, self.validation, rows, self.test)
         if self.folder is None:
             return
         writer = tf.summary.create_file_writer(str(self.folder))

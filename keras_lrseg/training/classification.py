@@ -24,7 +24,6 @@ class ClassificationRecipe(Recipe):
         mixup, cutmix: parameters of their Beta distributions; 0 turns one off.
         label_smoothing: 0..1.
         pool_size: LRFormer's query grid; None: the model's own.
-        reset_head: with `weights`: leave the classification layer random.
     """
 
     size: int = 224
@@ -36,7 +35,6 @@ class ClassificationRecipe(Recipe):
     cutmix: float = 1.0
     label_smoothing: float = 0.1
     pool_size: int | None = None
-    reset_head: bool = False
 
     initial_remedy = "--set weights=FILE (trained with recipes/imagenet22k.py)"
 
@@ -64,7 +62,7 @@ class ClassificationRecipe(Recipe):
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""
         settings = {"pool_size": self.pool_size} if self.pool_size else {}
-        return self._build(num_classes, reset_head=self.reset_head, **settings)
+        return self._build(num_classes, **settings)
 
     def stream(self, dataset, batch_size: int, **position):
         """Return the endless stream of batches for `fit`, as `SegmentationRecipe`."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_lrseg import analysis
 from keras_lrseg.data import SegmentationDataset, save_image
-from keras_lrseg.evaluation import AsTested
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import train
@@ -101,7 +100,7 @@ def _contact_picture(model, validation, recipe):
     if not isinstance(validation, SegmentationDataset):
         return None
     rows = np.unique(np.linspace(0, len(validation) - 1, SHEET_ROWS).astype(int))
-    return analysis.contact_picture(AsTested(model, recipe.test), validation, rows)
+    return analysis.contact_picture(model, validation, rows, recipe.test)
 
 
 def _readable(dataset, progress, devices):
@@ -115,8 +114,8 @@ def _readable(dataset, progress, devices):
 
 def _check(dataset, progress):
     """Read every mask and its image once; warn of classes without a pixel or image."""
-    print(f"Checking {len(dataset)} images of {dataset.name}", flush=True)
     if isinstance(dataset, SegmentationDataset):
+        print(f"Checking {len(dataset)} images of {dataset.name}", flush=True)
         counts = dataset.check(progress)
     else:  # labels are folders: nothing to read but a million images
         counts = np.bincount(dataset.labels, minlength=dataset.num_classes)

@@ -29,6 +29,7 @@ class Recipe:
         initial: what the paper starts from, for example "ImageNet-1K"; training then
             refuses random weights unless `from_scratch` is set. None: random weights.
         weights, backbone_weights: files to start from.
+        reset_head: with `weights`: leave the classification layer random.
         from_scratch: start from random weights where the paper does not.
         batch_size: images that make one update, over all devices.
         steps: updates of the weights in the whole run.
@@ -59,6 +60,7 @@ class Recipe:
     initial: str | None = None
     weights: str | None = None
     backbone_weights: str | None = None
+    reset_head: bool = False
     from_scratch: bool = False
     batch_size: int
     steps: int
@@ -164,6 +166,7 @@ class Recipe:
             num_classes=num_classes,
             weights=self.weights,
             backbone_weights=self.backbone_weights,
+            reset_head=self.reset_head,
             dtype=self.precision,
             **settings,
         )

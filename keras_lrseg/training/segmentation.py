@@ -21,7 +21,6 @@ class SegmentationRecipe(Recipe):
 
     Args:
         classifier: "pixel" or "offset"; None: the model's own.
-        reset_head: with `weights`: leave the classification layer random.
         crop: (height, width) of the training crops, in pixels.
         scale, short_side, max_class_share, photometric: of `training_pipeline`.
         dropout_rate: before the classifier; None: the model's own.
@@ -31,7 +30,6 @@ class SegmentationRecipe(Recipe):
     """
 
     classifier: str | None = None
-    reset_head: bool = False
     crop: tuple[int, int]
     scale: tuple[float, float] = (0.5, 2.0)
     short_side: int | None = None
@@ -87,7 +85,7 @@ class SegmentationRecipe(Recipe):
         """Return the model, with its initial weights."""
         settings = {"classifier": self.classifier, "dropout_rate": self.dropout_rate}
         given = {name: value for name, value in settings.items() if value is not None}
-        return self._build(num_classes, reset_head=self.reset_head, **given)
+        return self._build(num_classes, **given)
 
     def stream(self, dataset, batch_size: int, **position):
         """Return the endless stream of batches for `fit`.

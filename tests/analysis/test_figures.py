@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_lrseg.analysis import contact_sheet
+from keras_lrseg.analysis import contact_picture, contact_sheet, training_curve
 from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.evaluation import TestSettings, predict_labels
 from tests.training.toys import toy_dataset
 
 
@@ -40,6 +41,17 @@ def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
     assert {*map(tuple, dataset.palette.tolist()), (0, 0, 0)} <= legend
 
 
+def test_prediction_is_what_the_test_settings_give(oracle):
+    dataset = toy_dataset(1, size=(48, 80))
+    settings = TestSettings(short_side=12, long_side=20)
+    picture = contact_picture(oracle, dataset, [0], settings, width=80)
+    image, _ = dataset[0]
+    expected = dataset.palette[predict_labels(oracle, image, settings)]
+    np.testing.assert_array_equal(picture[:48, 172:], expected)
+    whole = contact_picture(oracle, dataset, [0], width=80)
+    assert (picture[:48, 172:] != whole[:48, 172:]).any()
+
+
 def test_images_keep_their_aspect_and_long_legends_take_more_lines(tmp_path, oracle):
     images, masks = zip(*toy_dataset(1, size=(40, 80)), strict=True)
     names = [f"a rather long name {i}" for i in range(9)]
@@ -58,3 +70,21 @@ def test_a_failed_prediction_leaves_no_picture(tmp_path, oracle):
     with pytest.raises(IndexError):
         contact_sheet(oracle, toy_dataset(1), tmp_path / "sheet.png", [0, 1])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_curve_has_loss_and_score_where_there_is_one(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss,val_miou\n0,2.0,\n1,1.0,0.5\n2,0.5,0.75\n")
+    training_curve(log, tmp_path / "both.png")
+    log.write_text("epoch,loss\n0,2.0\n1,1.0\n")
+    training_curve(log, tmp_path / "loss.png")
+    both, loss = (
+        np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
+        for name in ("both.png", "loss.png")
+    )
+    assert both.shape == loss.shape == (420, 840, 3)
+
+    def orange(pixels):  # more red than green than blue
+        return ((pixels[..., 0] > 200) & (pixels[..., 2] < 100)).sum()
+
+    assert orange(both) > 100 > orange(loss)

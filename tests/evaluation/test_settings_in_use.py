@@ -165,14 +165,6 @@ def test_half_precision_logits_are_averaged_in_float32():
     np.testing.assert_allclose(logits, expected, atol=5e-3)
 
 
-def test_tested_model_predicts_as_its_settings_say():
-    image = picture((70, 93))
-    model = evaluation.AsTested(Blocks(), WINDOWS)
-    expected = predict_logits(Blocks(), image, WINDOWS)
-    np.testing.assert_array_equal(model.predict_on_batch(image[None])[0], expected)
-    np.testing.assert_array_equal(predict_labels(model, image), expected.argmax(-1))
-
-
 def test_every_backends_model_is_tested_the_same_way():
     model, image = toy_segmenter(5), picture((70, 93))
     settings = dataclasses.replace(WINDOWS, scales=(0.75, 1.0), flip=True)

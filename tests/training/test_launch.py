@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_lrseg.checkpoints import load_model
 from keras_lrseg.cli import main
 from tests.training.toys import toy_dataset
 
@@ -145,6 +146,37 @@ def test_corrupt_image_is_skipped_only_when_asked(camvid, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"left out: Cannot read the image {victim}" in printed
     assert "1 images of camvid/train left out, 5 stay" in printed
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Images in a folder for each class, as ImageNet's are laid out."""
+    root = tmp_path_factory.mktemp("colours")
+    for split, count in (("train", 4), ("val", 3)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = np.full((50, 60, 3), 20 * i, "uint8")
+                image[..., channel] += 180
+                Image.fromarray(image).save(root / split / name / f"{i}.png")
+    return root
+
+
+def test_classifier_trains_in_parts_and_goes_on_bit_for_bit(colours, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(colours, out, model="ToyClassifier") == 0
+    assert tuple(load_model(out / "model.keras").classes) == ("blue", "green", "red")
+    assert not (out / "contact_sheet.png").exists()
+    with open(out / "log.csv") as file:
+        scores = [float(row["val_top1"]) for row in csv.DictReader(file)]
+    assert len(scores) == 2
+    assert all(round(9 * score, 3).is_integer() for score in scores)  # of 9 images
+    expected = last_state(out)
+    (out / "checkpoints" / "step_00000004.npz").unlink()
+    assert train(colours, out, "--resume", model="ToyClassifier") == 0
+    assert "Resuming at step 2 of 4" in capsys.readouterr().out
+    for a, b in zip(expected, last_state(out), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_two_devices_end_where_one_does(camvid, tmp_path):
