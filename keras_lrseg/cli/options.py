@@ -2,6 +2,8 @@
 
 import argparse
 
+from keras_lrseg.interruption import interruptible
+
 
 def add_data(verb):
     verb.add_argument("--images", required=True, metavar="DIR")
@@ -51,11 +53,13 @@ def classes_of(model):
 
 
 def progress(items):
-    """Yield the items of a sized iterable with a progress bar."""
+    """Yield the items of a sized iterable with a progress bar; Ctrl-C ends it."""
     update = progress_callback()
-    for done, item in enumerate(items, 1):
-        yield item
-        update(done, len(items))
+    with interruptible() as check:
+        for done, item in enumerate(items, 1):
+            yield item
+            check()
+            update(done, len(items))
 
 
 def progress_callback():

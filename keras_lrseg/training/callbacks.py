@@ -1,11 +1,7 @@
 """What happens beside the steps of a training: scores, logs, pictures, its end."""
 
-import contextlib
 import csv
 import math
-import os
-import signal
-import threading
 import time
 
 import keras
@@ -204,37 +200,3 @@ class TensorBoard(keras.callbacks.Callback):
             if picture is not None:
                 tf.summary.image("validation", picture[None])
         writer.close()
-
-
-@contextlib.contextmanager
-def interruptible():
-    """Yield a callback that ends the training after the batch in which Ctrl-C came.
-
-    An exception raised wherever Python happens to be would not do: where the compiled
-    code of a library called it, as JAX often does, the exception goes no further.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    interrupted = False
-
-    def interrupt(*arguments):
-        nonlocal interrupted
-        if interrupted:
-            signal.default_int_handler(*arguments)
-        interrupted = True
-        # print is not for signal handlers: it may have been interrupted itself
-        os.write(2, b"\nStopping after the next step; Ctrl-C again stops at once.\n")
-
-    def check(batch, logs=None):
-        if interrupted:
-            raise KeyboardInterrupt
-
-    callback = keras.callbacks.LambdaCallback(on_train_batch_end=check)
-    if not in_main_thread or handler is not signal.default_int_handler:
-        yield callback  # the program has a way of its own
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield callback
-    finally:
-        signal.signal(signal.SIGINT, handler)

@@ -8,6 +8,7 @@ import pathlib
 import keras
 
 from keras_lrseg.data import SegmentationDataset, atomic_path
+from keras_lrseg.interruption import interruptible
 from keras_lrseg.training.callbacks import (
     Alone,
     Log,
@@ -15,7 +16,6 @@ from keras_lrseg.training.callbacks import (
     StopAtNaN,
     TensorBoard,
     Throughput,
-    interruptible,
 )
 from keras_lrseg.training.checkpoint import Checkpoint, is_finite, restore_latest
 from keras_lrseg.training.distribution import Devices
@@ -126,7 +126,10 @@ def train(
             getattr(recipe, "test", None),
         )
         callbacks.append(Alone(board, devices))
-        with interruptible() as interruption:
+        with interruptible() as check:
+            interruption = keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs=None: check()
+            )
             model.fit(
                 stream,
                 initial_epoch=first_epoch,
