@@ -81,22 +81,23 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
         path: of the picture, a PNG.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with open(log) as file:
         rows = list(csv.DictReader(file))
+    epochs = [int(row["epoch"]) + 1 for row in rows]  # as Keras counts aloud
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot([float(row["loss"]) for row in rows], color="tab:blue")
+    axes.plot(epochs, [float(row["loss"]) for row in rows], ".-", color="tab:blue")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color="tab:blue")
-    scores = [name for name in rows[-1] if name.startswith("val_")]
-    if scores:
+    for name in (name for name in rows[-1] if name.startswith("val_")):
+        # An epoch has none if the run was resumed without validation.
+        scores = [float(row[name] or "nan") for row in rows]
         other = axes.twinx()
-        for name in scores:
-            scored = [i for i, row in enumerate(rows) if row[name]]
-            values = [float(rows[i][name]) for i in scored]
-            other.plot(scored, values, color="tab:orange")
-        other.set_ylabel(", ".join(scores), color="tab:orange")
+        other.plot(epochs, scores, ".--", color="tab:orange")
+        other.set_ylabel(name, color="tab:orange")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
