@@ -47,12 +47,13 @@ def main(out: pathlib.Path, steps: int) -> None:
     image, mask = validation[int(rows[2])]
     tflite = out / "model.tflite"
     report = export.export_tflite(model, tflite, image.shape[:2], output="labels")
-    labels = export.run_tflite(tflite, image)
+    with export.Artifact(tflite) as artifact:
+        labels = artifact.run(image)
     data.save_mask(out / "tflite_labels.png", labels, validation.palette)
     # The file's labels have the decoder's stride; compare each with its cell's centre.
     agreement = (labels == mask[4::8, 4::8]).mean()
 
-    print(f"TFLite: {report}")
+    print(report)
     print(f"TFLite on one tile: {agreement:.3f} of the labels are right")
     print(f"model          {path}")
     print(f"scores         {out / 'scores.json'}")

@@ -28,7 +28,7 @@ from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.checkpoints import load_model
 from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import Scores, confusion_matrix
-from keras_lrseg.export import run_tflite
+from keras_lrseg.export import Artifact
 from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.classifiers import make_classifier
 from keras_lrseg.models.lrformer import DECODER_CHANNELS
@@ -211,7 +211,8 @@ def test_export_writes_a_file_that_gives_the_predicted_labels(toy, run, labels):
     )
     assert printed.startswith(f"{path}: ")
     assert "of the labels are the model's" in printed
-    result = run_tflite(path, toy_dataset(2, seed=1)[0][0])
+    with Artifact(path) as artifact:
+        result = artifact.run(toy_dataset(2, seed=1)[0][0])
     assert result.shape == (18, 22)
     # The file answers at stride 4: compare with the middle of each cell.
     large = np.asarray(Image.open(labels / "0.png"))
@@ -517,9 +518,27 @@ EXPECTED = {
         "export {bad}/good.keras --size 16 64 --out {out}/m.tflite",
         "32 (16, 64)",
     ),
-    "export: classifier": (
-        "export {bad}/classifier.keras --size 64 64 --out {out}/m.tflite",
-        "segmenters ImageClassifier",
+    "export: no calibration": (
+        "export {bad}/good.keras --size 64 64 --precision int8 --out {out}/m.tflite",
+        "calibration",
+    ),
+    "export: empty calibration": (
+        "export {bad}/good.keras --size 64 64 --precision int8 "
+        "--calibration {bad}/empty --out {out}/m.tflite",
+        "no file empty",
+    ),
+    "export: precision of another format": (
+        "export {bad}/good.keras --size 64 64 --precision int8 --to onnx "
+        "--out {out}/m.onnx",
+        "--precision int8 onnx",
+    ),
+    "export: unlabelled": (
+        "export {bad}/good.keras --size 64 64 --images {bad} --out {out}/m.tflite",
+        "--images --masks",
+    ),
+    "export: folder in the way": (
+        "export {bad}/good.keras --to saved_model --size 64 64 --out {bad}",
+        "no SavedModel",
     ),
     "profile: unknown model": ("profile LRFormerZ --size 64 64", "'LRFormerZ'"),
     "profile: classifier of a classifier": (

@@ -1,31 +1,94 @@
-"""`keras-lrseg export`: a checked file for phones."""
+"""`keras-lrseg export`: a checked file for phones, browsers and servers."""
 
 import os
+import pathlib
 
-from keras_lrseg.cli.options import add_size
+from keras_lrseg.cli.options import add_size, classes_of
 
-SUMMARY = "a checked file for phones"
+SUMMARY = "a checked file for phones, browsers and servers"
 EXAMPLE = (
     "keras-lrseg export runs/street/model.keras --to tflite --size 512 512 "
-    "--out street.tflite"
+    "--output labels --out street.tflite"
 )
+
+CALIBRATION_IMAGES = 100  # more change the ranges little
 
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL.keras")
-    parser.add_argument("--to", choices=("tflite",), default="tflite")
+    parser.add_argument(
+        "--to",
+        choices=("tflite", "onnx", "saved_model"),
+        default="tflite",
+        help="TFLite for phones and browsers (the default), ONNX, or a SavedModel",
+    )
     add_size(parser)
-    parser.add_argument("--output", choices=("logits", "labels"), default="logits")
+    parser.add_argument(
+        "--output",
+        choices=("logits", "labels", "confidence"),
+        default="logits",
+        help="logits (the default), the class of each pixel, or the softmax",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="RGB 0..255, as bytes (the default) or floating-point numbers",
+    )
+    parser.add_argument(
+        "--full-size",
+        action="store_true",
+        default=None,
+        help="at the images' size (confidence always is), not at the decoder's stride",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "weight_int8", "dynamic_int8", "int8"),
+        default="float32",
+        help="of a TFLite file (default float32)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="DIR", help="images to take the ranges of int8 from"
+    )
+    parser.add_argument("--images", metavar="DIR", help="labelled images to score on")
+    parser.add_argument("--masks", metavar="DIR", help="their PNG of train ids")
+    parser.add_argument(
+        "--allow-any-operator",
+        action="store_true",
+        help="keep a TFLite file that not every phone runs",
+    )
     parser.add_argument("--out", required=True, metavar="FILE")
 
 
 def run(arguments):
-    # The converter is TensorFlow's, whatever backend trained the model.
+    # The converters are TensorFlow's, whatever backend trained the model.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from keras_lrseg import checkpoints, export
+    from keras_lrseg import checkpoints, data, export
 
     model = checkpoints.load_model(arguments.model)
-    report = export.export_tflite(
-        model, arguments.out, tuple(arguments.size), arguments.output
-    )
-    print(f"{arguments.out}: {report}")
+    settings = {
+        "output": arguments.output,
+        "input": arguments.input,
+        "full_size": arguments.full_size,
+    }
+    if bool(arguments.images) != bool(arguments.masks):
+        raise ValueError("Scores need both --images and --masks.")
+    if arguments.images:
+        settings["dataset"] = data.SegmentationDataset.from_folders(
+            arguments.images, arguments.masks, classes_of(model)
+        )
+    if arguments.to == "tflite":
+        settings["precision"] = arguments.precision
+        settings["allow_any_operator"] = arguments.allow_any_operator
+        if arguments.calibration:
+            settings["calibration"] = data.load_images(
+                arguments.calibration, CALIBRATION_IMAGES
+            )
+    elif arguments.precision != "float32":
+        raise ValueError(
+            f"--precision {arguments.precision} is for --to tflite only. "
+            f"Received: --to {arguments.to}"
+        )
+    write = getattr(export, f"export_{arguments.to}")
+    size = tuple(arguments.size)
+    print(write(model, pathlib.Path(arguments.out), size, **settings))

@@ -7,7 +7,12 @@ from keras_lrseg.data.classification_pipeline import (
     classification_pipeline,
     classification_validation,
 )
-from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset, load_demo
+from keras_lrseg.data.dataset import (
+    IGNORE_LABEL,
+    SegmentationDataset,
+    load_demo,
+    load_images,
+)
 from keras_lrseg.data.datasets import DATASETS, load_dataset
 from keras_lrseg.data.files import (
     UNKNOWN_LABEL,
@@ -42,6 +47,7 @@ __all__ = [
     "load_dataset",
     "load_demo",
     "load_image",
+    "load_images",
     "load_mask",
     "load_tfds",
     "overlay",

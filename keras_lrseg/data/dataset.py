@@ -246,6 +246,20 @@ def load_demo(split: str) -> SegmentationDataset:
     )
 
 
+def load_images(folder: str | Path, count: int | None = None) -> list[np.ndarray]:
+    """Reads the images of a folder, sorted by stem.
+
+    Args:
+        folder: of .jpg, .jpeg, .png or .bmp files, 8 bits a channel.
+        count: how many, spread evenly over all; None for all.
+
+    Returns: uint8 RGB (H, W, 3) each. Raises: ValueError, FileNotFoundError.
+    """
+    paths = list(_files_by_stem(Path(folder), IMAGE_SUFFIXES).values())
+    step = 1 if count is None else max(1, len(paths) / count)
+    return [load_image(paths[int(i)]) for i in np.arange(0, len(paths), step)]
+
+
 def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The folder's visible files with these suffixes, sorted by stem."""
     if not folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,8 @@ def _decode(
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` that takes its place when all went well.
 
-    The folder is made if it is missing. Example:
+    For a file, or a folder that does not exist yet. The folder that it lies in is made
+    if it is missing. Example:
 
         with atomic_path("report.csv") as temporary:
             temporary.write_text(text)
@@ -129,6 +131,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 

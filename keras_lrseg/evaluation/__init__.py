@@ -7,6 +7,7 @@ from keras_lrseg.evaluation.predict import (
     predict_labels,
     predict_logits,
 )
+from keras_lrseg.evaluation.resize import resize_image
 from keras_lrseg.evaluation.scores import Scores, confusion_matrix
 from keras_lrseg.evaluation.settings import (
     PAPER_SETTINGS,
@@ -28,4 +29,5 @@ __all__ = [
     "paper_settings",
     "predict_labels",
     "predict_logits",
+    "resize_image",
 ]

@@ -1,17 +1,17 @@
-"""The export of a saved model, for backends that leave it to TensorFlow.
+"""The conversion of a saved model, for backends that leave it to TensorFlow.
 
-`python -m keras_lrseg.export MODEL.keras FILE.tflite HEIGHT WIDTH OUTPUT [IMAGES.npz]`
+`python -m keras_lrseg.export MODEL.keras TARGET tflite|onnx|saved_model INTERFACE.json`
 """
 
+import json
+import pathlib
 import sys
 
-import numpy as np
-
 from keras_lrseg.checkpoints import load_model
-from keras_lrseg.export.tflite import export_tflite
+from keras_lrseg.export.convert import convert
+from keras_lrseg.export.interface import Interface
 
 if __name__ == "__main__":
-    source, target, height, width, output, *rest = sys.argv[1:]
-    size = (int(height), int(width))
-    images = list(np.load(rest[0]).values()) if rest else None
-    print(export_tflite(load_model(source), target, size, output, images))
+    source, target, to, settings = sys.argv[1:]
+    interface = Interface(**json.loads(settings))
+    convert(load_model(source), pathlib.Path(target), to, interface)

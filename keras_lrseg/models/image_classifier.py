@@ -53,7 +53,8 @@ class ImageClassifier(keras.Model):
         images = keras.Input(check_input_shape(input_shape), name="images")
         x = make_preprocessing()(images) if include_preprocessing else images
         x = head(backbone(x)["P5"])
-        x = activate(classifier(pool(x)))
+        logits = classifier(pool(x))
+        x = activate(logits)
         super().__init__(inputs=images, outputs=x, name=name)
 
         # === Config ===
@@ -61,6 +62,7 @@ class ImageClassifier(keras.Model):
         self.backbone = backbone
         self.head = head
         self.classifier = classifier
+        self.logits = logits  # symbolic
         self.num_classes = num_classes
         self.include_preprocessing = include_preprocessing
         self.activation = activation

@@ -1,0 +1,124 @@
+"""From a model to a file: the graph that is exported, and the three converters.
+
+All of it is TensorFlow's work. On JAX and PyTorch it is done by a process of its own,
+which opens the saved model on the TensorFlow backend.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import keras
+
+from keras_lrseg.export.interface import Interface, is_segmenter
+from keras_lrseg.layers import resize_bilinear
+
+OPSET = 18  # of ONNX
+
+
+def convert(model: keras.Model, path: pathlib.Path, to: str, interface: Interface):
+    """Write a model of float32 as "tflite", "onnx" or "saved_model", unchecked.
+
+    Raises:
+        ValueError: with the converter's message, if it fails.
+    """
+    if keras.config.backend() == "tensorflow":
+        WRITERS[to](model, path, interface)
+    else:
+        _convert_in_tensorflow(model, path, to, interface)
+
+
+def _convert_in_tensorflow(model, path, to, interface):
+    with tempfile.TemporaryDirectory() as folder:
+        saved = pathlib.Path(folder) / "model.keras"
+        model.save(saved)
+        settings = json.dumps(dataclasses.asdict(interface))
+        command = [sys.executable, "-m", "keras_lrseg.export"]
+        command += [str(saved), str(path.absolute()), to, settings]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        run = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+    if run.returncode:
+        raise ValueError((run.stderr.strip().splitlines() or ["export failed"])[-1])
+
+
+def inference_function(model, interface, batch=1):
+    """Return the `tf.function` of what is exported, with its one signature."""
+    import tensorflow as tf
+
+    logits = keras.Model(model.input, model.logits)
+    images = tf.TensorSpec((batch, *interface.size, 3), interface.input, name="image")
+
+    @tf.function(input_signature=[images])
+    def infer(image):
+        x = tf.cast(logits(tf.cast(image, tf.float32), training=False), tf.float32)
+        if interface.enlarged and is_segmenter(model):
+            x = resize_bilinear(x, interface.size)
+        if interface.output == "confidence":
+            x = tf.nn.softmax(x)
+        if interface.output == "labels":
+            # keras.ops.argmax would need an operator beyond TFLite's built-in ones.
+            x = tf.argmax(x, axis=-1, output_type=tf.int32)
+            x = tf.cast(x, tf.uint8 if is_segmenter(model) else tf.int32)
+        return {interface.output: x}
+
+    return infer
+
+
+def _write_tflite(model, path, interface):
+    import tensorflow as tf
+
+    # The batch size is fixed, or the delegate gives up on most of the graph. The model
+    # itself is not passed on: with it the file computes NaN.
+    function = inference_function(model, interface).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    # Operators beyond the built-in ones are found, and named, in the file.
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    converter.allow_custom_ops = True
+    path.write_bytes(converter.convert())
+
+
+def _write_onnx(model, path, interface):
+    import tf2onnx
+    from tensorflow.python.framework import convert_to_constants
+
+    function = inference_function(model, interface).get_concrete_function()
+    # tf2onnx, left to itself, makes inputs of the weights.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False
+    )
+    tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(add_shapes=True),
+        input_names=[x.name for x in frozen.inputs],
+        output_names=[x.name for x in frozen.outputs],
+        tensors_to_rename={
+            frozen.inputs[0].name: "image",
+            frozen.outputs[0].name: interface.output,
+        },
+        opset=OPSET,
+        output_path=str(path),
+    )
+
+
+def _write_saved_model(model, path, interface):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.variables_of_model = model.variables  # a SavedModel keeps what it can see
+    module.serve = inference_function(model, interface, batch=None)
+    tf.saved_model.save(module, str(path), {"serving_default": module.serve})
+
+
+WRITERS = {
+    "tflite": _write_tflite,
+    "onnx": _write_onnx,
+    "saved_model": _write_saved_model,
+}

@@ -1,0 +1,326 @@
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lrseg import ImageClassifier, SemanticSegmenter, export
+from keras_lrseg.data import load_demo
+from keras_lrseg.export import check, export_onnx, export_saved_model, export_tflite
+from keras_lrseg.export.half_precision import in_float32
+from keras_lrseg.layers import ConvolutionNorm, OffsetLearning, PointwiseConvolution
+from tests.helpers import fill, filled, no_weights, run, tiny_backbone, tiny_segmenter
+from tests.training.toys import toy_dataset, toy_segmenter
+
+# On the others the conversion is left to a process, which no test can meddle with.
+in_this_process = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="only TensorFlow converts by itself"
+)
+
+
+def picture(height, width):
+    image, _ = load_demo("train")[0]
+    return np.ascontiguousarray(image[:height, :width])
+
+
+def run_file(path, image):
+    with export.Artifact(path) as artifact:
+        return artifact.run(image)
+
+
+def logits_of(model, image):
+    at_stride = keras.Model(model.input, model.logits)
+    return run(at_stride, image[None].astype("float32"))[0]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return filled(tiny_segmenter, num_classes=5, include_preprocessing=True)
+
+
+def test_tflite_file_gives_the_models_logits(model, tmp_path):
+    path, image = tmp_path / "new" / "model.tflite", picture(64, 96)
+    report = export_tflite(model, path, (64, 96))
+    assert (report.path, report.images, report.agreement) == (path, 4, 1.0)
+    assert report.deviation < 1e-3
+    assert report.milliseconds > 0
+    assert 1 < report.peak_mib < 2000
+    assert report.size_mib == path.stat().st_size / 2**20
+    assert [p.name for p in path.parent.iterdir()] == ["model.tflite"]
+    expected, result = logits_of(model, image), run_file(path, image)
+    assert result.dtype == np.float32
+    assert result.shape == expected.shape == (8, 12, 5)
+    assert abs(result - expected).max() < 1e-3 * expected.std()
+
+
+def test_report_of_a_tflite_file_lists_its_operators(model, tmp_path):
+    report = export_tflite(model, tmp_path / "model.tflite", (64, 96))
+    operators = report.operators
+    assert operators.counts["SOFTMAX"] == 7  # an attention each
+    assert operators.parts == 1
+    assert operators.delegated == sum(operators.counts.values()) - 1  # but the cast
+    for words in ("100.00% of the labels", "ms an image", "7 SOFTMAX", "in 1 part:"):
+        assert words in str(report)
+
+
+WRITERS = {
+    "model.tflite": export_tflite,
+    "model.onnx": export_onnx,
+    "model": export_saved_model,
+}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return fill(toy_segmenter(5))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_file_gives_labels_for_an_odd_size(name, toy, tmp_path):
+    image = picture(45, 70)
+    report = WRITERS[name](toy, tmp_path / name, (45, 70), "labels", images=[image])
+    assert (report.images, report.deviation) == (1, None)
+    labels = run_file(tmp_path / name, image)
+    assert (labels.dtype, labels.shape) == (np.uint8, (12, 18))
+    assert len(np.unique(labels)) > 1
+    assert (labels == logits_of(toy, image).argmax(-1)).mean() > 0.99
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_file_gives_the_softmax_at_the_images_size(name, toy, tmp_path):
+    image = picture(64, 96)
+    WRITERS[name](toy, tmp_path / name, (64, 96), "confidence")
+    result = run_file(tmp_path / name, image)
+    assert (result.dtype, result.shape) == (np.float32, (64, 96, 5))
+    logits = run(toy, image[None].astype("float32"))[0]  # enlarged by the model
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_size_of_the_output_can_be_chosen(toy, tmp_path):
+    path, image = tmp_path / "model.tflite", picture(64, 96)
+    export_tflite(toy, path, (64, 96), "labels", full_size=True)
+    logits = run(toy, image[None].astype("float32"))[0]
+    assert (run_file(path, image) == logits.argmax(-1)).mean() > 0.99
+    export_tflite(toy, path, (64, 96), "confidence", full_size=False)
+    assert run_file(path, image).shape == (16, 24, 5)
+
+
+def test_file_takes_numbers_instead_of_bytes(toy, tmp_path):
+    path, image = tmp_path / "model.tflite", picture(64, 96)
+    export_tflite(toy, path, (64, 96), input="float32")
+    halved = image / np.float32(2)
+    expected = logits_of(toy, halved)
+    assert abs(run_file(path, halved) - expected).max() < 1e-3 * expected.std()
+
+
+def test_saved_model_takes_several_images(toy, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    export_saved_model(toy, tmp_path / "model", (64, 96))
+    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    images = np.stack([picture(64, 96), picture(64, 96)[::-1]])
+    logits = serve(image=tf.constant(images))["logits"].numpy()
+    for image, result in zip(images, logits, strict=True):
+        expected = logits_of(toy, image)
+        assert abs(result - expected).max() < 1e-3 * expected.std()
+
+
+def test_onnx_file_names_its_input_and_output(toy, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    export_onnx(toy, tmp_path / "model.onnx", (64, 96))
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [x.name for x in graph.input] == ["image"]
+    assert [x.name for x in graph.output] == ["logits"]
+
+
+def classifier(classes=None):
+    head = ConvolutionNorm(8, activation="relu")
+    return ImageClassifier(tiny_backbone(), 5, head=head, classes=classes)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_image_classifier_is_exported(name, tmp_path):
+    model, image = fill(classifier()), picture(64, 96)
+    expected = run(model, image[None].astype("float32"))[0]
+    WRITERS[name](model, tmp_path / name, (64, 96), "labels")
+    assert run_file(tmp_path / name, image) == expected.argmax()
+    WRITERS[name](model, tmp_path / name, (64, 96), "confidence")
+    softmax = np.exp(expected) / np.exp(expected).sum()
+    np.testing.assert_allclose(run_file(tmp_path / name, image), softmax, atol=1e-4)
+
+
+def test_model_and_file_are_scored_on_labelled_images(tmp_path):
+    model, dataset = fill(toy_segmenter()), toy_dataset(3)
+    path = tmp_path / "model.tflite"
+    report = export_tflite(model, path, (64, 96), "labels", dataset=dataset)
+    assert report.model_scores.miou > 0
+    assert report.file_scores.confusion.sum() == report.model_scores.confusion.sum()
+    assert report.file_scores.miou == pytest.approx(report.model_scores.miou, abs=1e-2)
+    assert f"mIoU {report.file_scores.miou:.4f}, of the model" in str(report)
+
+
+def test_file_carries_classes_and_patent_notice(tmp_path):
+    model = fill(toy_segmenter(classifier=OffsetLearning(3)))
+    model.classes = ("sky", "sea", "snow")
+    export_tflite(model, tmp_path / "model.tflite", (64, 96))
+    content = (tmp_path / "model.tflite").read_bytes()
+    assert b"sky\nsea\nsnow" in content
+    assert b"non-commercial" in content
+
+
+# === Half precision ===
+
+
+def test_model_of_half_precision_gives_the_file_of_a_float32_one(tmp_path):
+    half, single = (fill(small(dtype)) for dtype in ("mixed_bfloat16", "float32"))
+    path, image = tmp_path / "model.tflite", picture(64, 64)
+    assert export_tflite(half, path, (64, 64), images=[image]).agreement == 1.0
+    expected, result = logits_of(single, image), run_file(path, image)
+    assert abs(result - expected).max() < 1e-3 * expected.std()
+    assert abs(logits_of(half, image) - expected).max() > 1e-3 * expected.std()
+
+
+def small(dtype):
+    images = keras.Input((None, None, 3))
+    backbone = keras.Model(
+        images, {"P3": ConvolutionNorm(8, 3, 4, dtype=dtype)(images)}
+    )
+    features = keras.Input((None, None, 8), name="P3")
+    x = PointwiseConvolution(8, activation="relu", dtype=dtype)(features)
+    decoder = keras.Model({"P3": features}, x)
+    return SemanticSegmenter(backbone, decoder, PointwiseConvolution(5, dtype=dtype))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+def test_every_layer_of_a_rebuilt_model_is_float32(policy):
+    model = filled(tiny_segmenter, dtype=policy)
+    rebuilt = in_float32(model)
+    dtypes = {(x.variable_dtype, x.compute_dtype) for x in layers_of(rebuilt)}
+    assert dtypes == {("float32", "float32")}
+    assert policy in {layer.dtype_policy.name for layer in layers_of(model)}
+    for a, b in zip(model.weights, rebuilt.weights, strict=True):
+        assert a.path == b.path
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (a, b)))
+
+
+def layers_of(model):
+    return [x for x in model._flatten_layers() if x.weights]
+
+
+def test_model_of_float32_is_not_rebuilt(model):
+    assert in_float32(model) is model
+
+
+# === Refusals ===
+
+
+def plain():
+    images = keras.Input((64, 96, 3))
+    return keras.Model(images, keras.layers.Conv2D(5, 1)(images))
+
+
+def normalised():
+    return toy_segmenter(include_preprocessing=False)
+
+
+def many_classes():
+    return toy_segmenter(257)
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "message"),
+    [
+        (toy_segmenter, {"path": "model.onnx"}, r"must end in \.tflite.*model\.onnx"),
+        (toy_segmenter, {"size": (31, 96)}, r"at least 32.*\(31, 96\).*\(32, 96\)"),
+        (toy_segmenter, {"size": (64, 0)}, r"at least 32 pixels.*\(64, 0\)"),
+        (toy_segmenter, {"size": (64, 96, 3)}, r"\(height, width\).*\(64, 96, 3\)"),
+        (toy_segmenter, {"output": "masks"}, "'logits', 'labels'.*'masks'"),
+        (toy_segmenter, {"input": "int8"}, "'uint8', 'float32'.*'int8'"),
+        (toy_segmenter, {"precision": "int4"}, "'float32', 'float16'.*'int4'"),
+        (toy_segmenter, {"precision": "int8"}, "calibration"),
+        (plain, {}, "Only segmenters.*Functional"),
+        (normalised, {}, "include_preprocessing=True"),
+        (many_classes, {"output": "labels"}, "257 classes.*Export the logits"),
+    ],
+)
+def test_wrong_argument_is_refused_before_anything_is_written(
+    make, changed, message, tmp_path
+):
+    with no_weights():
+        model = make()
+    arguments = {"path": "model.tflite", "size": (64, 96), "output": "logits"}
+    arguments |= changed
+    arguments["path"] = tmp_path / "new" / arguments["path"]
+    with pytest.raises(ValueError, match=message):
+        export_tflite(model, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_target_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((OSError, ValueError), match="file"):
+        export_tflite(toy_segmenter(), tmp_path / "file" / "m.tflite", (64, 96))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folder_of_the_user_is_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match=r"mine.*no SavedModel.*new folder"):
+        export_saved_model(toy_segmenter(), tmp_path / "mine", (64, 96))
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
+def test_file_that_disagrees_is_refused_and_the_old_one_kept(
+    name, toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(check.Artifact, "run", lambda *a: -run_artifact(*a))
+    (tmp_path / name).write_bytes(b"the old one")
+    with pytest.raises(ValueError, match=r"disagrees with the model.*not kept"):
+        WRITERS[name](toy, tmp_path / name, (64, 96))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"the old one"
+
+
+run_artifact = check.Artifact.run
+
+
+def test_labels_that_disagree_are_refused(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(check.Artifact, "run", lambda *a: 4 - run_artifact(*a))
+    with pytest.raises(ValueError, match="disagrees with the model"):
+        export_tflite(toy, tmp_path / "model.tflite", (64, 96), "labels")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_nan_is_refused_whatever_the_labels(precision, tmp_path, monkeypatch):
+    """The argmax of NaN is 0, which agrees with a model that says 0 everywhere."""
+    model = fill(toy_segmenter())
+    model.classifier.bias.assign([1e3, 0, 0])
+    monkeypatch.setattr(check.Artifact, "run", lambda *a: np.nan * run_artifact(*a))
+    with pytest.raises(ValueError, match="disagrees with the model"):
+        export_tflite(model, tmp_path / "model.tflite", (64, 96), precision=precision)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_differences_count_even_where_the_labels_agree(
+    toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(check.Artifact, "run", lambda *a: 1.01 * run_artifact(*a))
+    with pytest.raises(ValueError, match="largest difference"):
+        export_tflite(toy, tmp_path / "model.tflite", (64, 96))
+    assert list(tmp_path.iterdir()) == []
+
+
+@in_this_process
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("model.tflite", "ai_edge_litert"), ("model.onnx", "onnxruntime")],
+)
+def test_missing_library_is_named_with_the_command(name, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module}.*keras-lrseg\[export\]"):
+        WRITERS[name](toy_segmenter(), tmp_path / name, (64, 96))
+    assert list(tmp_path.iterdir()) == []
