@@ -181,8 +181,9 @@ def _cells(offset, size, axis):
     position = ops.reshape(ops.arange(size, dtype="int32"), shape)
     position = ops.cast(position, "float32") + offset
     position = ops.clip(position, 0.0, ops.cast(size - 1, "float32"))
-    # Clipped once more, since a position may be no number.
-    first = ops.clip(ops.cast(position, "int32"), 0, size - 1 - step)
+    # Clipped once more, since a position may be no number; from 1, since TFLite's
+    # converter takes 0..6 for a ReLU6, which no integers have.
+    first = ops.clip(ops.cast(position, "int32") + 1, 1, size - step) - 1
     return first, step, position - ops.cast(first, "float32")
 
 
