@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 import keras
+from keras import ops
 
 from keras_lrseg.export.interface import Interface, is_segmenter
 from keras_lrseg.layers import resize_bilinear
@@ -47,16 +48,35 @@ def _convert_in_tensorflow(model, path, to, interface):
         raise ValueError((run.stderr.strip().splitlines() or ["export failed"])[-1])
 
 
-def inference_function(model, interface, batch=1):
-    """Return the `tf.function` of what is exported, with its one signature."""
+def for_inference(model):
+    """Return a function that prepares images, and the rest of the model, a copy.
+
+    The images' division by their deviation goes into the kernel of the first
+    convolution, whose padding of zeros does not mind. It would mind the mean, which
+    stays. Batch normalization is folded by the converters.
+    """
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    preprocessing = copy.get_layer("preprocessing")
+    rest = keras.Model(preprocessing.output, copy.logits)
+    if not type(model.backbone).__module__.startswith("keras_lrseg."):
+        return preprocessing, rest  # of a backbone that is not known to begin so
+    (kernel,) = (v for v in copy.backbone.weights if v.shape[2:3] == (3,))
+    deviation = ops.reshape(ops.sqrt(preprocessing.variance), (3, 1))
+    kernel.assign(kernel / deviation)
+    return lambda x: x - preprocessing.mean, rest
+
+
+def inference_module(model, interface, batch=1):
+    """Return a `tf.Module` with the function `serve`, which is what is exported."""
     import tensorflow as tf
 
-    logits = keras.Model(model.input, model.logits)
+    prepare, rest = for_inference(model)
     images = tf.TensorSpec((batch, *interface.size, 3), interface.input, name="image")
 
     @tf.function(input_signature=[images])
     def infer(image):
-        x = tf.cast(logits(tf.cast(image, tf.float32), training=False), tf.float32)
+        x = rest(prepare(tf.cast(image, tf.float32)), training=False)
         if interface.enlarged and is_segmenter(model):
             x = resize_bilinear(x, interface.size)
         if interface.output == "confidence":
@@ -67,30 +87,36 @@ def inference_function(model, interface, batch=1):
             x = tf.cast(x, tf.uint8 if is_segmenter(model) else tf.int32)
         return {interface.output: x}
 
-    return infer
+    module = tf.Module()
+    module.serve, module.weights = infer, [weight.value for weight in rest.weights]
+    return module
 
 
 def _write_tflite(model, path, interface):
     import tensorflow as tf
 
-    # The batch size is fixed, or the delegate gives up on most of the graph. The model
-    # itself is not passed on: with it the file computes NaN.
-    function = inference_function(model, interface).get_concrete_function()
+    # The batch size is fixed, or the delegate gives up on most of the graph. The module
+    # itself is not passed on: with a model the file computes NaN.
+    module = inference_module(model, interface)
+    function = module.serve.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    # Operators beyond the built-in ones are found, and named, in the file.
-    converter.target_spec.supported_ops = [
-        tf.lite.OpsSet.TFLITE_BUILTINS,
-        tf.lite.OpsSet.SELECT_TF_OPS,
-    ]
-    converter.allow_custom_ops = True
-    path.write_bytes(converter.convert())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        content = converter.convert()
+    except Exception:  # of a private class
+        # With all operators the file is written, and they can be named.
+        converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
+        converter.allow_custom_ops = True
+        content = converter.convert()
+    path.write_bytes(content)
 
 
 def _write_onnx(model, path, interface):
     import tf2onnx
     from tensorflow.python.framework import convert_to_constants
 
-    function = inference_function(model, interface).get_concrete_function()
+    module = inference_module(model, interface)
+    function = module.serve.get_concrete_function()
     # tf2onnx, left to itself, makes inputs of the weights.
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         function, lower_control_flow=False
@@ -111,9 +137,7 @@ def _write_onnx(model, path, interface):
 def _write_saved_model(model, path, interface):
     import tensorflow as tf
 
-    module = tf.Module()
-    module.variables_of_model = model.variables  # a SavedModel keeps what it can see
-    module.serve = inference_function(model, interface, batch=None)
+    module = inference_module(model, interface, batch=None)
     tf.saved_model.save(module, str(path), {"serving_default": module.serve})
 
 
