@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -5,6 +6,9 @@ from keras_lrseg.export import Artifact
 from tests.export.graphs import tflite_of
 
 tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="no model of Keras in it"
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from keras_lrseg.layers import ConvolutionNorm, OffsetLearning, PointwiseConvolu
 from tests.helpers import fill, filled, no_weights, run, tiny_backbone, tiny_segmenter
 from tests.training.toys import toy_dataset, toy_segmenter
 
-# On the others the conversion is left to a process, which no test can meddle with.
+# The others leave the conversion to a process of TensorFlow: a few tests show that.
 in_this_process = pytest.mark.skipif(
-    keras.config.backend() != "tensorflow", reason="only TensorFlow converts by itself"
+    keras.config.backend() != "tensorflow", reason="TensorFlow converts the same model"
 )
 
 
@@ -53,6 +53,7 @@ def test_tflite_file_gives_the_models_logits(model, tmp_path):
     assert abs(result - expected).max() < 1e-3 * expected.std()
 
 
+@in_this_process
 def test_report_of_a_tflite_file_lists_its_operators(model, tmp_path):
     report = export_tflite(model, tmp_path / "model.tflite", (64, 96))
     operators = report.operators
@@ -87,6 +88,7 @@ def test_file_gives_labels_for_an_odd_size(name, toy, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@in_this_process
 @pytest.mark.parametrize("name", WRITERS)
 def test_file_gives_the_softmax_at_the_images_size(name, toy, tmp_path):
     image = picture(64, 96)
@@ -98,6 +100,7 @@ def test_file_gives_the_softmax_at_the_images_size(name, toy, tmp_path):
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
+@in_this_process
 def test_size_of_the_output_can_be_chosen(toy, tmp_path):
     path, image = tmp_path / "model.tflite", picture(64, 96)
     export_tflite(toy, path, (64, 96), "labels", full_size=True)
@@ -107,6 +110,7 @@ def test_size_of_the_output_can_be_chosen(toy, tmp_path):
     assert run_file(path, image).shape == (16, 24, 5)
 
 
+@in_this_process
 def test_file_takes_numbers_instead_of_bytes(toy, tmp_path):
     path, image = tmp_path / "model.tflite", picture(64, 96)
     export_tflite(toy, path, (64, 96), input="float32")
@@ -115,6 +119,7 @@ def test_file_takes_numbers_instead_of_bytes(toy, tmp_path):
     assert abs(run_file(path, halved) - expected).max() < 1e-3 * expected.std()
 
 
+@in_this_process
 def test_saved_model_takes_several_images(toy, tmp_path):
     tf = pytest.importorskip("tensorflow")
     export_saved_model(toy, tmp_path / "model", (64, 96))
@@ -126,6 +131,7 @@ def test_saved_model_takes_several_images(toy, tmp_path):
         assert abs(result - expected).max() < 1e-3 * expected.std()
 
 
+@in_this_process
 def test_onnx_file_names_its_input_and_output(toy, tmp_path):
     onnx = pytest.importorskip("onnx")
     export_onnx(toy, tmp_path / "model.onnx", (64, 96))
@@ -139,6 +145,7 @@ def classifier(classes=None):
     return ImageClassifier(tiny_backbone(), 5, head=head, classes=classes)
 
 
+@in_this_process
 @pytest.mark.parametrize("name", WRITERS)
 def test_image_classifier_is_exported(name, tmp_path):
     model, image = fill(classifier()), picture(64, 96)
@@ -150,6 +157,7 @@ def test_image_classifier_is_exported(name, tmp_path):
     np.testing.assert_allclose(run_file(tmp_path / name, image), softmax, atol=1e-4)
 
 
+@in_this_process
 def test_model_and_file_are_scored_on_labelled_images(tmp_path):
     model, dataset = fill(toy_segmenter()), toy_dataset(3)
     path = tmp_path / "model.tflite"
@@ -160,6 +168,7 @@ def test_model_and_file_are_scored_on_labelled_images(tmp_path):
     assert f"mIoU {report.file_scores.miou:.4f}, of the model" in str(report)
 
 
+@in_this_process
 def test_file_carries_classes_and_patent_notice(tmp_path):
     model = fill(toy_segmenter(classifier=OffsetLearning(3)))
     model.classes = ("sky", "sea", "snow")
@@ -172,6 +181,7 @@ def test_file_carries_classes_and_patent_notice(tmp_path):
 # === Half precision ===
 
 
+@in_this_process
 def test_model_of_half_precision_gives_the_file_of_a_float32_one(tmp_path):
     half, single = (fill(small(dtype)) for dtype in ("mixed_bfloat16", "float32"))
     path, image = tmp_path / "model.tflite", picture(64, 64)
@@ -272,6 +282,7 @@ def test_folder_of_the_user_is_never_replaced(tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "dear"
 
 
+@in_this_process
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
 def test_file_that_disagrees_is_refused_and_the_old_one_kept(
     name, toy, tmp_path, monkeypatch
@@ -287,6 +298,7 @@ def test_file_that_disagrees_is_refused_and_the_old_one_kept(
 run_artifact = check.Artifact.run
 
 
+@in_this_process
 def test_labels_that_disagree_are_refused(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(check.Artifact, "run", lambda *a: 4 - run_artifact(*a))
     with pytest.raises(ValueError, match="disagrees with the model"):
@@ -294,6 +306,7 @@ def test_labels_that_disagree_are_refused(toy, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@in_this_process
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_nan_is_refused_whatever_the_labels(precision, tmp_path, monkeypatch):
     """The argmax of NaN is 0, which agrees with a model that says 0 everywhere."""
@@ -305,6 +318,7 @@ def test_nan_is_refused_whatever_the_labels(precision, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@in_this_process
 def test_small_differences_count_even_where_the_labels_agree(
     toy, tmp_path, monkeypatch
 ):

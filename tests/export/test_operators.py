@@ -1,9 +1,13 @@
+import keras
 import pytest
 
 from keras_lrseg.export import read_operators
 from tests.export.graphs import tflite_of
 
 tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="no model of Keras in it"
+)
 
 SHAPE = (1, 8, 8, 4)
 
