@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow web-test lint clean
 
 help:
 	@echo "make demo       train, score, draw and export on the shipped tiles"
 	@echo "make test       all tests, on TensorFlow, JAX and PyTorch in turn"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make web-test   the demo page, end to end in headless Chromium"
 	@echo "make lint       check format and style"
 
 install: $(VENV)/installed
@@ -34,7 +35,8 @@ demo: install
 test: $(VENV)/neighbours lint
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m 'not slow'; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+	        -m 'not slow'; \
 	done
 
 test-slow: $(VENV)/neighbours
@@ -42,6 +44,11 @@ test-slow: $(VENV)/neighbours
 	    echo "== $$backend"; \
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m slow; \
 	done
+
+web-test: install
+	sh web/install.sh
+	$(BIN)/pip install --quiet --constraint constraints.txt playwright==1.65.2
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q -rP web
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -4,13 +4,23 @@ import argparse
 import os
 import sys
 
-from keras_lrseg.cli import convert, evaluate, export, mine, predict, profile, train
+from keras_lrseg.cli import (
+    convert,
+    demo_web,
+    evaluate,
+    export,
+    mine,
+    predict,
+    profile,
+    train,
+)
 
 VERBS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "demo-web": demo_web,
     "profile": profile,
     "mine": mine,
     "convert": convert,
