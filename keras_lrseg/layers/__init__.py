@@ -11,6 +11,7 @@ from keras_lrseg.layers.convolution import (
     SymmetricConv2D,
 )
 from keras_lrseg.layers.convolution_norm import ConvolutionNorm
+from keras_lrseg.layers.deformable_attention import MultiScaleDeformableAttention
 from keras_lrseg.layers.efficientformer import (
     AttentionDownsampling,
     EfficientFormerBlock,
@@ -66,6 +67,7 @@ __all__ = [
     "MixTransformerBlock",
     "MixTransformerStage",
     "MultiScaleConvolutionalAttention",
+    "MultiScaleDeformableAttention",
     "NonNegativeFactorization",
     "OffsetLearning",
     "OverlappedPatchEmbedding",
