@@ -37,9 +37,9 @@ def add_metadata(
 ) -> bytes:
     """Describe an image model inside its TFLite file.
 
-    MediaPipe's `ImageSegmenter` then knows the class names, and takes the softmax of
-    `logits` by itself. Operators and weights stay as they were; earlier metadata is
-    replaced.
+    MediaPipe's `ImageSegmenter` then knows the class names, takes the softmax of logits
+    by itself and refuses labels, which it would misread. Operators and weights stay as
+    they were; earlier metadata is replaced.
 
     Args:
         content: a TFLite file of one graph, from an image (1, H, W, 3), RGB 0..255 in
@@ -72,7 +72,7 @@ def add_metadata(
             _SubGraphMetadata(
                 input_tensor_metadata=[_image()],
                 output_tensor_metadata=[_result(output, shape, files)],
-                custom_metadata=[_segmenter(output)] if len(shape) == 4 else None,
+                custom_metadata=[_segmenter(output)] if len(shape) > 2 else None,
             )
         ],
         license=license,
@@ -110,8 +110,7 @@ def _result(output, shape, files):
 
 def _segmenter(output):
     """What only MediaPipe's `ImageSegmenter` reads."""
-    activation = SOFTMAX if output == "logits" else NO_ACTIVATION
-    options = _pack(_ImageSegmenterOptions(activation), b"V001")
+    options = _pack(_ImageSegmenterOptions(ACTIVATIONS[output]), b"V001")
     return _CustomMetadata("SEGMENTER_METADATA", options)
 
 
@@ -222,7 +221,9 @@ IMAGE = 2  # of the kinds of content
 NORMALIZATION = 1  # of the process units
 RGB, GRAYSCALE = 1, 2
 LABELS_OF_AXIS, LABELS_OF_VALUES = 2, 3
-NO_ACTIVATION, SOFTMAX = 0, 2
+# None and softmax. MediaPipe would take the rows of a label map for classes, and every
+# pixel for class 0; it refuses a file with an activation that it does not know.
+ACTIVATIONS = {"confidence": 0, "logits": 2, "labels": 127}
 
 
 class _ModelMetadata(NamedTuple):

@@ -78,6 +78,16 @@ def product(behind=False):
     return packed(tensors, operators=multiply, buffers=[buffer]) + data.tobytes()
 
 
+def mean_colour():
+    """A file of a classifier, from an image (1, 4, 6, 3) to its means (1, 3)."""
+    axes = schema.BufferT()
+    axes.data = np.int32([1, 2]).view("uint8")
+    image, means = tensor("float32", 1, *SIZE, 3), tensor("float32", 1, 3)
+    mean = operator("Reducer", schema.BuiltinOperator.MEAN, (0, 2), 1)
+    tensors = [image, means, tensor("int32", 2, buffer=1)]
+    return packed(tensors, operators=[mean], buffers=[axes])
+
+
 def map_file(output="float32", shape=(1, *SIZE, 3), image="uint8"):
     return packed([tensor(image, 1, 8, 12, 3), tensor(output, *shape)])
 
@@ -199,6 +209,18 @@ def test_output_names_its_classes(output, result, axis):
 def test_image_segmenter_knows_the_activation(output, activation):
     content = add_metadata(map_file(), **ABOUT | {"output": output})
     assert activation_of(content) == activation
+
+
+def test_activation_of_labels_is_none_that_image_segmenter_knows():
+    content = map_file("uint8", (1, *SIZE))
+    content = add_metadata(content, **ABOUT | {"output": "labels"})
+    activations = reader("image_segmenter_metadata").Activation
+    assert activation_of(content) not in vars(activations).values()
+
+
+def test_classifier_is_nothing_for_image_segmenter():
+    graph = metadata_of(add_metadata(mean_colour(), **ABOUT)).subgraphMetadata[0]
+    assert graph.customMetadata is None
 
 
 def test_without_names_nothing_is_behind_the_model():
