@@ -96,11 +96,12 @@ def check(
     Raises:
         ValueError: if the runtime refuses the file, or the two disagree.
     """
+    reference = interface.reference(model)
     deviation, same, total = 0.0, 0, 0
     with Artifact(path, threads) as artifact:
         for image in images:
             image = evaluation.resize_image(image, interface.size)
-            expected, got = interface.expected(model, image), artifact.run(image)
+            expected, got = reference(image), artifact.run(image)
             if interface.output != "labels":
                 difference = np.abs(got - expected).max() / expected.std()
                 deviation = float(np.maximum(deviation, difference))  # keeps a NaN
@@ -116,7 +117,7 @@ def check(
         scores = None, None
         if dataset is not None:
             scores = (
-                _scores(dataset, interface, lambda x: interface.expected(model, x)),
+                _scores(dataset, interface, reference),
                 _scores(dataset, interface, artifact.run),
             )
     return Report(

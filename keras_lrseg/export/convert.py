@@ -74,7 +74,7 @@ def inference_module(model, interface, batch=1):
     prepare, rest = for_inference(model)
     images = tf.TensorSpec((batch, *interface.size, 3), interface.input, name="image")
 
-    @tf.function(input_signature=[images])
+    @tf.function(input_signature=[images], autograph=False)
     def infer(image):
         x = rest(prepare(tf.cast(image, tf.float32)), training=False)
         if interface.enlarged and is_segmenter(model):

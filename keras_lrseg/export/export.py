@@ -18,6 +18,8 @@ from keras_lrseg.export.interface import Interface
 from keras_lrseg.export.metadata import add_metadata
 from keras_lrseg.export.operators import read_operators
 
+COMPARED = 4  # images, when none are given
+
 
 def export_tflite(
     model: keras.Model,
@@ -50,8 +52,8 @@ def export_tflite(
         precision: one of `PRECISIONS`.
         calibration: for "int8", images as the file will see them, to take the ranges
             of values from: some dozens of uint8 (H, W, 3), of any size.
-        images: to compare on, uint8 (H, W, 3) of any size; None for four of the demo
-            data.
+        images: to compare on, uint8 (H, W, 3) of any size; None for four of `dataset`,
+            or of the demo data.
         dataset: labelled images to score model and file on; None for no scores.
         allow_any_operator: keep a file that not every phone runs; with operators that
             LiteRT lacks, without running it.
@@ -142,7 +144,8 @@ def _export(
     interface.check_model(model)
     model = in_float32(model)
     if images is None:
-        images = [image for image, _ in (load_demo("validation")[i] for i in range(4))]
+        source = load_demo("validation") if dataset is None else dataset
+        images = [source[i][0] for i in range(min(COMPARED, len(source)))]
     with atomic_path(path) as temporary:
         operators = write(model, temporary)
         if operators and operators.foreign:
