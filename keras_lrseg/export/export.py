@@ -167,11 +167,13 @@ def _with_suffix(path, suffix):
 def _description(model, interface):
     """What a file says of itself."""
     notices = (getattr(layer, "NOTICE", "") for layer in model._flatten_layers())
+    parts = [f"{model.name}, {model.num_classes} classes", *filter(None, notices)]
     return {
         "name": model.name,
-        "description": ". ".join(dict.fromkeys(filter(None, notices))),
-        "labels": model.classes or [f"class {i}" for i in range(model.num_classes)],
+        "description": ". ".join(dict.fromkeys(parts)),
         "output": interface.output,
+        "labels": model.classes or [f"class {i}" for i in range(model.num_classes)],
+        "palette": getattr(model, "palette", None),
     }
 
 
