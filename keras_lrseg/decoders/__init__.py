@@ -1,6 +1,15 @@
+from keras_lrseg.decoders.deformable_pixel_decoder import DeformablePixelDecoder
 from keras_lrseg.decoders.freq_fusion_decoder import FreqFusionDecoder
 from keras_lrseg.decoders.hamburger_decoder import HamburgerDecoder
 from keras_lrseg.decoders.lr_decoder import LRDecoder
+from keras_lrseg.decoders.masked_attention_decoder import MaskedAttentionDecoder
 from keras_lrseg.decoders.segformer_decoder import SegFormerDecoder
 
-__all__ = ["FreqFusionDecoder", "HamburgerDecoder", "LRDecoder", "SegFormerDecoder"]
+__all__ = [
+    "DeformablePixelDecoder",
+    "FreqFusionDecoder",
+    "HamburgerDecoder",
+    "LRDecoder",
+    "MaskedAttentionDecoder",
+    "SegFormerDecoder",
+]

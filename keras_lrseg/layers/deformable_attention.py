@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lrseg.layers.linear import linear
+from keras_lrseg.layers.convolution import PointwiseConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -59,18 +59,21 @@ class MultiScaleDeformableAttention(keras.layers.Layer):
             )
         samples = self.num_heads * len(maps) * self.num_points
         dtype = {"dtype": self.dtype_policy}
-        self.offset = keras.layers.Dense(
+        self.offset = PointwiseConvolution(
             2 * samples,
             kernel_initializer="zeros",
             bias_initializer=self._starting_offsets,
             name="offset",
             dtype="float32",
         )
-        self.attention = keras.layers.Dense(
+        self.attention = PointwiseConvolution(
             samples, kernel_initializer="zeros", name="attention", **dtype
         )
         self.value, self.projection = (
-            linear(channels, name=name, **dtype) for name in ("value", "projection")
+            PointwiseConvolution(
+                channels, kernel_initializer="glorot_uniform", name=name, **dtype
+            )
+            for name in ("value", "projection")
         )
         for layer in (self.offset, self.attention, self.projection):
             layer.build(queries)
