@@ -5,6 +5,9 @@
  * `{ labels, width, height, milliseconds }`: a class for every pixel, row by row.
  */
 export async function loadSegmenter(model) {
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    throw new Error("it has no WebGL 2, through which the runtime takes pictures.");
+  }
   const { FilesetResolver, ImageSegmenter } = await import(
     "./tasks-vision/vision_bundle.mjs"
   );
