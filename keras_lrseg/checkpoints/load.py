@@ -14,6 +14,7 @@ from keras_lrseg.checkpoints import (
     offseg,
     segformer,
     segnext,
+    swin,
 )
 from keras_lrseg.checkpoints.convert import Names, assign_state_dict
 from keras_lrseg.checkpoints.files import read_state_dict, resolve
@@ -28,6 +29,7 @@ NAMES = {
     "HamburgerDecoder": segnext.DECODER,
     "MixTransformerBackbone": segformer.BACKBONE,
     "SegFormerDecoder": segformer.DECODER,
+    "SwinBackbone": swin.BACKBONE,
     "PointwiseConvolution": classifiers.PIXEL,
     "OffsetLearning": classifiers.OFFSET,
 }

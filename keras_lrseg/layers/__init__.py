@@ -42,6 +42,12 @@ from keras_lrseg.layers.resampling import (
     resize_bilinear,
 )
 from keras_lrseg.layers.similarity_resampler import SimilarityGuidedResampler
+from keras_lrseg.layers.swin import (
+    PatchEmbedding,
+    PatchMerging,
+    SwinBlock,
+    WindowAttention,
+)
 
 __all__ = [
     "AttentionDownsampling",
@@ -72,11 +78,15 @@ __all__ = [
     "OffsetLearning",
     "OverlappedPatchEmbedding",
     "PatchConv2D",
+    "PatchEmbedding",
+    "PatchMerging",
     "PointwiseConvolution",
     "ResizeLike",
     "SimilarityGuidedResampler",
+    "SwinBlock",
     "SymmetricConv2D",
     "TalkingHeadAttention",
+    "WindowAttention",
     "adaptive_average_pools",
     "batch_norm",
     "carafe",

@@ -93,10 +93,14 @@ LAYERS = {
         layers.OverlappedPatchEmbedding, 8, 7, 4, 1e-5, "he_normal"
     ),
     "PatchConv2D": partial(layers.PatchConv2D, 6, 4),
+    "PatchEmbedding": partial(layers.PatchEmbedding, 6),
+    "PatchMerging": partial(layers.PatchMerging, 6),
     "PointwiseConvolution": partial(layers.PointwiseConvolution, 6),
     "ResizeLike": layers.ResizeLike,
     "SimilarityGuidedResampler": layers.SimilarityGuidedResampler,
+    "SwinBlock": partial(layers.SwinBlock, 2, 3, 1, 2, drop_path_rate=0.2),
     "SymmetricConv2D": partial(layers.SymmetricConv2D, 8, 3, 2),
+    "WindowAttention": partial(layers.WindowAttention, 2, 4, 1),
     "TalkingHeadAttention": partial(
         layers.TalkingHeadAttention, 9, num_heads=2, key_channels=4, value_channels=6
     ),

@@ -11,21 +11,7 @@ from keras_lrseg.layers.swin import (
     SwinBlock,
     WindowAttention,
 )
-from tests.helpers import check_layer, fill, normal, numpy, refused, run
-
-
-@pytest.mark.parametrize(
-    "make_layer",
-    [
-        partial(PatchEmbedding, 6, patch_size=4, epsilon=1e-6),
-        partial(PatchMerging, 6, epsilon=1e-6),
-        partial(SwinBlock, 2, 3, 1, expansion_ratio=2, drop_path_rate=0.2),
-        partial(WindowAttention, 2, window_size=4),
-        partial(WindowAttention, 4, window_size=3, shift=1),
-    ],
-)
-def test_layer(make_layer):
-    check_layer(make_layer, (2, 9, 7, 8))
+from tests.helpers import fill, normal, numpy, refused, run
 
 
 def softmax(x):
