@@ -105,7 +105,7 @@ def test_command_is_the_one_of_the_distribution():
     assert callable(getattr(importlib.import_module(module), function))
 
 
-def test_wheel_holds_the_demo_data_and_works_outside_the_checkout(tmp_path):
+def test_wheel_holds_demo_data_and_page_and_works_outside_the_checkout(tmp_path):
     pytest.importorskip("setuptools", minversion="77")  # as pyproject.toml asks for
     source, site = tmp_path / "source", tmp_path / "site"
     shutil.copytree(ROOT / "keras_lrseg", source / "keras_lrseg")
@@ -117,12 +117,12 @@ def test_wheel_holds_the_demo_data_and_works_outside_the_checkout(tmp_path):
     assert run.returncode == 0, run.stderr
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(site)
-    demo = pathlib.Path("keras_lrseg") / "data" / "demo"
-    files = [
-        {path.relative_to(root) for path in (root / demo).rglob("*") if path.is_file()}
-        for root in (ROOT, site)
-    ]
-    assert files[0] == files[1]
+    for folder in ("keras_lrseg/data/demo", "keras_lrseg/web"):
+        in_checkout, in_wheel = (
+            {path.relative_to(root) for path in (root / folder).rglob("*.*")}
+            for root in (ROOT, site)
+        )
+        assert in_checkout == in_wheel
     code = "from keras_lrseg.data import dataset; print(dataset.__file__, "
     code += "len(dataset.load_demo('train')))"
     run = subprocess.run(
