@@ -93,7 +93,7 @@ class MaskedAttentionDecoder(keras.layers.Layer):
         )
         queries = (None, self.num_queries, channels)
         pixels = (None, None, channels)
-        mask = (None, None, self.num_queries)
+        mask = (None, self.num_queries, None)
         for block in self.blocks:
             block.build([queries, queries, pixels, pixels, mask])
         self.head.build([queries, input_shape[0]])

@@ -21,6 +21,7 @@ from keras_lrseg.models.lrformer import (
     LRFormerXL,
     LRFormerXLClassifier,
 )
+from keras_lrseg.models.mask_segmenter import MaskClassificationSegmenter
 from keras_lrseg.models.offseg import OffSegB, OffSegL, OffSegT
 from keras_lrseg.models.segformer import (
     SegFormerB0,
@@ -107,6 +108,7 @@ __all__ = [
     "LRFormerTClassifier",
     "LRFormerXL",
     "LRFormerXLClassifier",
+    "MaskClassificationSegmenter",
     "OffSegB",
     "OffSegL",
     "OffSegT",

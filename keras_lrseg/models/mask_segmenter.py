@@ -1,0 +1,152 @@
+"""Backbone, pixel decoder and mask decoder composed to a segmenter of masks.
+
+Papers: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic
+Segmentation", NeurIPS 2021 (MaskFormer); "Masked-attention Mask Transformer for
+Universal Image Segmentation", CVPR 2022 (Mask2Former).
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.layers import resize_bilinear
+from keras_lrseg.layers.convolution import pixelwise_product
+from keras_lrseg.models.segmenter import make_preprocessing, pyramid_model
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class MaskClassificationSegmenter(keras.Model):
+    """Segment by classified masks instead of classified pixels.
+
+    Args:
+        backbone: model from normalised images to a dict of features, or any model with
+            `pyramid_outputs` (the contract of KerasHub's `FeaturePyramidBackbone`).
+        pixel_decoder: layer from that dict to mask features and maps to attend to, for
+            example `DeformablePixelDecoder`.
+        mask_decoder: layer from those to a list of predictions `[class_logits,
+            mask_logits]`, for example `MaskedAttentionDecoder`.
+        input_shape: (height, width, 3); None for an unknown size.
+        include_preprocessing: take RGB in 0..255 and normalise it with ImageNet's mean
+            and standard deviation. False: images come normalised.
+        upsample: enlarge the mask logits bilinearly to the images' size. False: logits
+            at the mask features' stride.
+        activation: of the result; None gives logits.
+        classes: names of the labels, for predictions and exported files; or None.
+        palette: their colours, (num_classes, 3) RGB 0..255; or None.
+
+    Input: images (B, H, W, 3), uint8 or float.
+    Output: float32 (B, H, W, num_classes), whatever the dtype policy: each class's
+    probabilities times the masks', summed over the queries, see `ClassesOfMasks`.
+
+    `predictions` holds all that the mask decoder predicts, symbolic pairs of class and
+    mask logits, the last of which is the result. For deep supervision:
+
+    >>> model = MaskClassificationSegmenter(
+    ...     backbone, DeformablePixelDecoder(), MaskedAttentionDecoder(150)
+    ... )
+    >>> every = keras.Model(model.input, model.predictions)
+    """
+
+    def __init__(
+        self,
+        backbone,
+        pixel_decoder,
+        mask_decoder,
+        input_shape=(None, None, 3),
+        include_preprocessing=True,
+        upsample=True,
+        activation=None,
+        classes=None,
+        palette=None,
+        name="mask_classification_segmenter",
+    ):
+        # === Layers ===
+        images = keras.Input(check_input_shape(input_shape), name="images")
+        compose = ClassesOfMasks(dtype="float32", name="classes_of_masks")
+        activate = keras.layers.Activation(
+            activation, dtype="float32", name="activation"
+        )
+
+        # === Functional Model ===
+        x = make_preprocessing()(images) if include_preprocessing else images
+        predictions = mask_decoder(pixel_decoder(pyramid_model(backbone)(x)))
+        logits = compose([*predictions[-1], images] if upsample else predictions[-1])
+        super().__init__(inputs=images, outputs=activate(logits), name=name)
+
+        # === Config ===
+        self.dtype_policy = mask_decoder.dtype_policy  # `compile` scales float16 losses
+        self.backbone = backbone
+        self.pixel_decoder = pixel_decoder
+        self.mask_decoder = mask_decoder
+        self.include_preprocessing = include_preprocessing
+        self.upsample = upsample
+        self.activation = activation
+        # Symbolic, at the mask features' stride; no lists, which Keras would wrap.
+        self.predictions = tuple(map(tuple, predictions))
+        self.num_classes = self.output_shape[-1]
+        self.classes = classes
+        self.palette = palette
+
+    def call(self, inputs, training=None, mask=None):
+        check_images(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "backbone": serialize(self.backbone),
+            "pixel_decoder": serialize(self.pixel_decoder),
+            "mask_decoder": serialize(self.mask_decoder),
+            "input_shape": self.input_shape[1:],
+            "include_preprocessing": self.include_preprocessing,
+            "upsample": self.upsample,
+            "activation": self.activation,
+            "classes": None if self.classes is None else list(self.classes),
+            "palette": None
+            if self.palette is None
+            else np.asarray(self.palette).tolist(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("backbone", "pixel_decoder", "mask_decoder"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class ClassesOfMasks(keras.layers.Layer):
+    """Sum of each class's probability times the mask's, over all queries.
+
+        logits(pixel, class) = Σ over queries of softmax(class)[class] · σ(mask)[pixel]
+
+    The mask logits are enlarged first, bilinearly, as MMSegmentation does it:
+    transformers enlarges them to 384×384 whatever the image, and the sum to its size.
+    The class "no object", the last one, is left out of the sum.
+
+    Inputs: `[class_logits, mask_logits]` and optionally images of the wanted size:
+    (B, Q, K + 1), (B, h, w, Q), (B, H, W, any).
+    Output: (B, h, w, K), with images (B, H, W, K).
+
+    Reference: MaskFormer, section 3.4, semantic inference.
+    """
+
+    def call(self, inputs):
+        classes, masks, *images = inputs
+        if images:
+            masks = resize_bilinear(masks, ops.shape(images[0])[1:3])
+        classes = ops.softmax(classes, axis=-1)[..., :-1]
+        return pixelwise_product(ops.sigmoid(masks), classes)
+
+    def compute_output_shape(self, input_shape):
+        classes, masks, *images = input_shape
+        size = images[0] if images else masks
+        return (*size[:3], classes[-1] - 1)
+
+    def attention_flops(self, input_shape):
+        """Multiply-accumulates of the product."""
+        batch, height, width, classes = self.compute_output_shape(input_shape)
+        return batch * height * width * input_shape[0][1] * classes
