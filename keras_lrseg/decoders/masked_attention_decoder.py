@@ -41,8 +41,8 @@ class MaskedAttentionDecoder(keras.layers.Layer):
     deep supervision.
 
     Raises:
-        ValueError: if there are not three maps, or the inputs differ in C, or
-            `num_heads` does not divide it.
+        ValueError: if there is no class or query, there are not three maps, the inputs
+            differ in C, or `num_heads` does not divide it.
 
     Reference: Mask2Former, sections 3.2.1 and 3.2.2, equations (1)-(3).
     """
@@ -58,6 +58,11 @@ class MaskedAttentionDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if num_classes < 1 or num_queries < 1:
+            raise ValueError(
+                "MaskedAttentionDecoder expects one class or more, and one query or "
+                f"more. Received: num_classes={num_classes}, num_queries={num_queries}"
+            )
         self.num_classes = num_classes
         self.num_queries = num_queries
         self.depth = depth

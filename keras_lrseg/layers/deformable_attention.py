@@ -154,7 +154,7 @@ def read_weighted(values, column, row, weight):
         for i, v in _two_pixels(row, height)
         for j, w in columns
     ]
-    if keras.config.backend() != "jax":  # which never fuses what is put together
+    if keras.config.backend() != "jax":  # whose gradient takes twice as long this way
         corners = [[ops.concatenate(x, axis=-1) for x in zip(*corners, strict=True)]]
     table = ops.reshape(values, (-1, channels // heads))
     return sum(

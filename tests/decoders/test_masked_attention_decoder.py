@@ -164,5 +164,12 @@ def test_inputs_that_do_not_fit_are_refused():
         small(num_heads=3).build(SHAPES)
 
 
+@pytest.mark.parametrize("settings", [{"num_classes": 0}, {"num_queries": 0}])
+def test_decoder_without_classes_or_queries_is_refused(settings):
+    ((name, value),) = settings.items()
+    with refused("one class or more", f"{name}={value}"):
+        MaskedAttentionDecoder(**{"num_classes": 4, **settings})
+
+
 def test_documentation_has_the_patent_notice():
     assert "Patent notice" in MaskedAttentionDecoder.__doc__
