@@ -108,7 +108,7 @@ def test_operations_keep_size_and_mode(picture, name, sign):
 
 
 @pytest.mark.parametrize(
-    "name", {*OPERATIONS} - {"autocontrast", "equalize", "invert", "posterize"}
+    "name", sorted({*OPERATIONS} - {"autocontrast", "equalize", "invert", "posterize"})
 )
 def test_strength_zero_changes_nothing(picture, name):
     result = OPERATIONS[name](picture, 0.0, 1.0)
