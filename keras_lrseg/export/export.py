@@ -17,6 +17,7 @@ from keras_lrseg.export.half_precision import in_float32
 from keras_lrseg.export.interface import Interface
 from keras_lrseg.export.metadata import add_metadata
 from keras_lrseg.export.operators import read_operators
+from keras_lrseg.export.quantize import check_precision, quantize
 
 COMPARED = 4  # images, when none are given
 
@@ -49,7 +50,7 @@ def export_tflite(
         path: of the file, ending in `.tflite`.
         size: (height, width) of the images in pixels, fixed in the file.
         output, input, full_size: of `Interface`.
-        precision: one of `PRECISIONS`.
+        precision: of `quantize`.
         calibration: for "int8", images as the file will see them, to take the ranges
             of values from: some dozens of uint8 (H, W, 3), of any size.
         images: to compare on, uint8 (H, W, 3) of any size; None for four of `dataset`,
@@ -63,6 +64,7 @@ def export_tflite(
         ImportError: if a library is missing.
     """
     interface = Interface(tuple(size), output, input, full_size)
+    check_precision(precision, calibration)
     needed = ["tensorflow", "ai_edge_litert"]
     if precision != "float32":
         needed.append("ai_edge_quantizer")
@@ -72,8 +74,6 @@ def export_tflite(
         content = file.read_bytes()
         if precision != "float32":
             pictures = [resize_image(x, interface.size) for x in calibration or ()]
-            from keras_lrseg.export.quantize import quantize
-
             content = quantize(content, precision, pictures)
         file.write_bytes(add_metadata(content, **_description(model, interface)))
         return read_operators(file, allow_any_operator)

@@ -11,7 +11,7 @@ import importlib
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -63,16 +63,8 @@ def quantize(
             another size.
         ImportError: if ai-edge-quantizer is missing.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision expects one of {PRECISIONS}. Received: {precision!r}"
-        )
     images = list(calibration or ())
-    if precision == "int8" and not images:
-        raise ValueError(
-            "int8 takes the ranges of values from images: give `calibration` some "
-            "dozens of uint8 (H, W, 3), as the file will see them. Received: none"
-        )
+    check_precision(precision, images)
     if precision == "float32":
         return content
     _require("ai_edge_litert", "ai_edge_quantizer")
@@ -90,6 +82,20 @@ def quantize(
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         result = quantizer.quantize(ranges, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def check_precision(precision: str, calibration: Sequence | None) -> None:
+    """Raise the ValueErrors of `quantize` before any work."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision expects one of {PRECISIONS}. Received: {precision!r}"
+        )
+    if precision == "int8" and not calibration:
+        raise ValueError(
+            "int8 takes the ranges of values from images: give `calibration` "
+            "(--calibration) some dozens of uint8 (H, W, 3), as the file will see "
+            "them. Received: none"
+        )
 
 
 # === What is quantised ===
