@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from results/*.csv.
+"""Writes the tables of README.md and docs/mobile.md from results/*.csv.
 
 A table stands between the lines `<!-- table:NAME -->` and `<!-- end -->` and is made
 from results/NAME.csv by the function in `TABLES`. Of repeated measurements the newest
@@ -7,7 +7,7 @@ versions, date and commit. A table without a CSV file stays as it is.
 
 Example:
     python tools/readme_tables.py
-    python tools/readme_tables.py --check    # exits with 1 if README.md is out of date
+    python tools/readme_tables.py --check    # exits with 1 if a page is out of date
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import bench
 
-README = bench.ROOT / "README.md"
+PAGES = [bench.ROOT / "README.md", bench.ROOT / "docs" / "mobile.md"]
 MARKERS = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CONTENDERS = {
     "tensorflow": "keras_lrseg, TensorFlow",
@@ -40,32 +40,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--pages", nargs="+", type=Path, default=PAGES)
     parser.add_argument("--results", type=Path, default=bench.RESULTS)
     arguments = parser.parse_args()
-    old = arguments.readme.read_text(encoding="utf-8")
-    new = rewritten(old, arguments.results)
-    if arguments.check and new != old:
-        sys.exit(f"{arguments.readme.name} is out of date. Type: python {sys.argv[0]}")
-    if new != old:
-        with bench.atomic_path(arguments.readme) as temporary:
-            temporary.write_text(new, encoding="utf-8")
+    for page in arguments.pages:
+        old = page.read_text(encoding="utf-8")
+        new = rewritten(old, arguments.results)
+        if arguments.check and new != old:
+            sys.exit(f"{page.name} is out of date. Type: python {sys.argv[0]}")
+        if new != old:
+            with bench.atomic_path(page) as temporary:
+                temporary.write_text(new, encoding="utf-8")
 
 
-def rewritten(readme: str, results: Path) -> str:
-    """The text of the README with the tables made anew."""
+def rewritten(text: str, results: Path) -> str:
+    """The text of a page with the tables made anew."""
 
     def table(match: re.Match) -> str:
         start, name, end = match.groups()
         if name not in TABLES:
-            sys.exit(f"Expected a table of {list(TABLES)} in README.md, got {name!r}")
+            sys.exit(f"Expected a table of {list(TABLES)} in a page, got {name!r}")
         rows = bench.read_csv(results / f"{name}.csv")
         if not rows:
             print(f"{name}: no rows in {results / name}.csv; left as it is")
             return match[0]
         return f"{start}\n{TABLES[name](rows)}\n\n{end}"
 
-    return MARKERS.sub(table, readme)
+    return MARKERS.sub(table, text)
 
 
 def forward_table(rows: list[dict]) -> str:
@@ -202,8 +203,65 @@ def study_table(rows: list[dict]) -> str:
     return markdown(header, body) + caption(note, rows)
 
 
+def mobile_table(rows: list[dict]) -> str:
+    """A line for each model and precision, a column for each size and output."""
+    rows = newest(rows, ("model", "precision", "height", "output", "threads"))
+    groups = [
+        (size, output, threads)
+        for size in ("256", "512")
+        for output in ("logits", "labels", "full")
+        for threads in ("1", "2")
+        if output == "logits" or (size, threads) == ("512", "1")
+    ]
+    lines = {}
+    for row in rows:
+        line = lines.setdefault((row["model"], row["precision"]), {})
+        line[row["height"], row["output"], row["threads"]] = row["median_ms"]
+        line["MiB"] = row["size_mib"]
+        line["parts"] = row["parts"]
+    header = ["model", "precision", "MiB", "XNNPACK parts"]
+    header += [
+        f"{size}² {output}, {n} thread{'s' * (n > '1')}" for size, output, n in groups
+    ]
+    body = [
+        [*key, line["MiB"], line["parts"], *(line.get(group, "") for group in groups)]
+        for key, line in lines.items()
+    ]
+    peak = " and ".join(
+        max((r["peak_gmac_per_s"] for r in rows if r["threads"] == n), key=float)
+        for n in ("1", "2")
+    )
+    note = (
+        "Median milliseconds of an image in LiteRT, 150 classes; a matrix product "
+        f"reaches {peak} G multiply-accumulates a second with 1 and 2 threads"
+    )
+    return markdown(header, body) + caption(note, rows)
+
+
+def quantization_table(rows: list[dict]) -> str:
+    """A line for each model and precision."""
+    rows = newest(rows, ("model", "precision"))
+    columns = {
+        "model": "model",
+        "precision": "precision",
+        "size_mib": "MiB",
+        "miou": "mIoU",
+        "agreement": "labels as in float32",
+        "ms_1_threads": "ms, 1 thread",
+        "ms_2_threads": "2 threads",
+    }
+    body = [[row[column] for column in columns] for row in rows]
+    note = (
+        "Trained and scored on the demo data, 256×256, the files run in LiteRT; int8 "
+        f"calibrated on {values(rows, 'calibration')} training tiles"
+    )
+    return markdown(list(columns.values()), body) + caption(note, rows)
+
+
 TABLES = {
     "forward_lrformer": forward_table,
+    "mobile": mobile_table,
+    "quantization": quantization_table,
     "forward_offseg": forward_table,
     "offset_learning": offset_table,
     "memory_lrformer": memory_table,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lrseg.export.interface import Interface, is_segmenter
@@ -112,6 +113,7 @@ def _write_tflite(model, path, interface):
 
 
 def _write_onnx(model, path, interface):
+    import onnx
     import tf2onnx
     from tensorflow.python.framework import convert_to_constants
 
@@ -121,7 +123,7 @@ def _write_onnx(model, path, interface):
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         function, lower_control_flow=False
     )
-    tf2onnx.convert.from_graph_def(
+    converted, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(add_shapes=True),
         input_names=[x.name for x in frozen.inputs],
         output_names=[x.name for x in frozen.outputs],
@@ -130,8 +132,34 @@ def _write_onnx(model, path, interface):
             frozen.outputs[0].name: interface.output,
         },
         opset=OPSET,
-        output_path=str(path),
     )
+    _resize_to_sizes(converted)
+    onnx.save(converted, path)
+
+
+def _resize_to_sizes(converted):
+    """Name the sizes that an ONNX model's maps are resized to.
+
+    tf2onnx gives the factors, and size times factor, which are rounded, may end just
+    below a whole number, of which the part behind the point is cut off.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    constants = {x.name: x for x in converted.graph.initializer}
+    for node in converted.graph.node:
+        if node.op_type != "Resize":
+            continue
+        # What lies behind a map of a wrong size has no shape, hence one after another.
+        shapes = {
+            value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in onnx.shape_inference.infer_shapes(converted).graph.value_info
+        }
+        factors = numpy_helper.to_array(constants[node.input[2]])
+        sizes = np.rint(factors * shapes[node.input[0]]).astype("int64")
+        name = f"{node.name}_sizes"
+        converted.graph.initializer.append(numpy_helper.from_array(sizes, name))
+        node.input[:] = [node.input[0], "", "", name]
 
 
 def _write_saved_model(model, path, interface):
