@@ -32,6 +32,7 @@ MODELS = (  # in the order of a table
     *("LRFormerT", "LRFormerS", "OffSegT", "OffSegB", "SegFormerB0"),
     *("SegFormerB0-offset", "SegNeXtT", "SegNeXtT-offset"),
 )
+PRECISIONS = ("float32", "float16", "weight_int8", "dynamic_int8", "int8")
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -213,6 +214,11 @@ def mobile_table(rows: list[dict]) -> str:
         for threads in ("1", "2")
         if output == "logits" or (size, threads) == ("512", "1")
     ]
+
+    def order(key):
+        model, precision = key
+        return (*MODELS, "hub", "selfie").index(model), PRECISIONS.index(precision)
+
     lines = {}
     for row in rows:
         line = lines.setdefault((row["model"], row["precision"]), {})
@@ -225,7 +231,7 @@ def mobile_table(rows: list[dict]) -> str:
     ]
     body = [
         [*key, line["MiB"], line["parts"], *(line.get(group, "") for group in groups)]
-        for key, line in lines.items()
+        for key, line in sorted(lines.items(), key=lambda item: order(item[0]))
     ]
     peak = " and ".join(
         max((r["peak_gmac_per_s"] for r in rows if r["threads"] == n), key=float)
