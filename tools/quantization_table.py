@@ -21,6 +21,7 @@ import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from unittest import mock
 
@@ -134,8 +135,9 @@ def sweep(path: Path, arguments: argparse.Namespace) -> list[dict]:
             with (
                 mock.patch.object(quantize, "KEPT", (*quantize.KEPT, kept)),
                 mock.patch.object(quantize, "LONGEST_SOFTMAX", np.inf),
+                # A copy each: the quantiser writes into what it is given.
                 mock.patch.object(
-                    quantize, "_ranges", side_effect=lambda *_: {**ranges}
+                    quantize, "_ranges", side_effect=lambda *_: deepcopy(ranges)
                 ),
             ):
                 quantised = quantize.quantize(content, "int8", [None])
