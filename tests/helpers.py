@@ -20,7 +20,12 @@ from keras_lrseg import SemanticSegmenter
 from keras_lrseg.backbones import LRFormerBackbone
 from keras_lrseg.checkpoints import load, lrformer
 from keras_lrseg.checkpoints.convert import assign_state_dict
-from keras_lrseg.decoders import LRDecoder
+from keras_lrseg.decoders import (
+    DeformablePixelDecoder,
+    LRDecoder,
+    MaskedAttentionDecoder,
+)
+from keras_lrseg.models import variants
 from keras_lrseg.models.classifiers import make_classifier
 from keras_lrseg.training import SegmentationCrossEntropy
 
@@ -253,6 +258,21 @@ def tiny_segmenter(
         classifier or make_classifier("pixel", num_classes, dtype),
         **settings,
     )
+
+
+@contextlib.contextmanager
+def small_mask_decoders():
+    """Make Mask2Former's decoders of the named models as small as they can be."""
+    settings = {"depth": 1, "num_heads": 2, "hidden_channels": 16}
+    pixels = functools.partial(
+        DeformablePixelDecoder, channels=32, num_points=2, **settings
+    )
+    masks = functools.partial(MaskedAttentionDecoder, **settings)
+    with (
+        mock.patch.object(variants, "DeformablePixelDecoder", pixels),
+        mock.patch.object(variants, "MaskedAttentionDecoder", masks),
+    ):
+        yield
 
 
 def golden_segmenter(dtype=None):

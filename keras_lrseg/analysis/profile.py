@@ -25,14 +25,15 @@ class Profile:
     Args:
         params: trainable and frozen weights; the statistics of batch norms are none.
         flops: multiply-accumulates of convolutions, linear maps and attention products.
-            Pooling, resizing, norms and activations are left out.
+            Pooling, resizing, norms and activations are left out; so is, as in the
+            papers, what makes logits per class of classified masks.
         conv_flops: those of convolutions alone.
         attention_flops: those of the products that are no layer of their own:
             attention, Offset Learning, matrix factorisation, reassembly.
         published_flops: `flops` as the authors' code multiplies, where this library
             takes a cheaper order.
         activations: values that the multiplying layers give, which training keeps.
-        parts: the same of backbone, decoder and classifier, by name.
+        parts: the same of backbone, decoders, head and classifier, by name.
     """
 
     params: int
@@ -45,12 +46,12 @@ class Profile:
 
     def __str__(self) -> str:
         lines = [
-            f"{'':12} {'params':>10} {'FLOPs':>10} {'convolutions':>13} "
+            f"{'':13} {'params':>10} {'FLOPs':>10} {'convolutions':>13} "
             f"{'attention':>10} {'as published':>13}"
         ]
         for name, part in {**self.parts, "total": self}.items():
             lines.append(
-                f"{name:12} {part.params / 1e6:8.3f} M {part.flops / 1e9:8.2f} G "
+                f"{name:13} {part.params / 1e6:8.3f} M {part.flops / 1e9:8.2f} G "
                 f"{part.conv_flops / 1e9:11.2f} G {part.attention_flops / 1e9:8.3f} G "
                 f"{part.published_flops / 1e9:11.2f} G"
             )
@@ -77,11 +78,8 @@ def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
     with counts.recording(model):
         # Keras traces this layer's `call`, and so every inner layer, on shapes alone.
         _Traced(model).compute_output_spec(keras.KerasTensor((1, *size, 3), "float32"))
-    parts = {
-        name: counts.profile(getattr(model, name))
-        for name in ("backbone", "decoder", "classifier")
-        if hasattr(model, name)
-    }
+    parts = getattr(model, "parts", {})
+    parts = {name: counts.profile(part) for name, part in parts.items()}
     return dataclasses.replace(counts.profile(model), parts=parts)
 
 

@@ -21,6 +21,19 @@ from keras_lrseg.models.lrformer import (
     LRFormerXL,
     LRFormerXLClassifier,
 )
+from keras_lrseg.models.lrformer_plus import (
+    LRFormerBPlus,
+    LRFormerLPlus,
+    LRFormerSPlus,
+    LRFormerTPlus,
+    LRFormerXLPlus,
+)
+from keras_lrseg.models.mask2former import (
+    Mask2FormerSwinB,
+    Mask2FormerSwinL,
+    Mask2FormerSwinS,
+    Mask2FormerSwinT,
+)
 from keras_lrseg.models.mask_segmenter import MaskClassificationSegmenter
 from keras_lrseg.models.offseg import OffSegB, OffSegL, OffSegT
 from keras_lrseg.models.segformer import (
@@ -34,6 +47,20 @@ from keras_lrseg.models.segformer import (
 from keras_lrseg.models.segmenter import SemanticSegmenter
 from keras_lrseg.models.segnext import SegNeXtB, SegNeXtL, SegNeXtS, SegNeXtT
 
+MASK_SEGMENTERS = {
+    build.__name__: build
+    for build in (
+        LRFormerTPlus,
+        LRFormerSPlus,
+        LRFormerBPlus,
+        LRFormerLPlus,
+        LRFormerXLPlus,
+        Mask2FormerSwinT,
+        Mask2FormerSwinS,
+        Mask2FormerSwinB,
+        Mask2FormerSwinL,
+    )
+}
 SEGMENTERS = {
     build.__name__: build
     for build in (
@@ -42,6 +69,7 @@ SEGMENTERS = {
         LRFormerB,
         LRFormerL,
         LRFormerXL,
+        *MASK_SEGMENTERS.values(),
         OffSegT,
         OffSegB,
         OffSegL,
@@ -100,14 +128,23 @@ __all__ = [
     "ImageClassifier",
     "LRFormerB",
     "LRFormerBClassifier",
+    "LRFormerBPlus",
     "LRFormerL",
     "LRFormerLClassifier",
+    "LRFormerLPlus",
     "LRFormerS",
     "LRFormerSClassifier",
+    "LRFormerSPlus",
     "LRFormerT",
     "LRFormerTClassifier",
+    "LRFormerTPlus",
     "LRFormerXL",
     "LRFormerXLClassifier",
+    "LRFormerXLPlus",
+    "Mask2FormerSwinB",
+    "Mask2FormerSwinL",
+    "Mask2FormerSwinS",
+    "Mask2FormerSwinT",
     "MaskClassificationSegmenter",
     "OffSegB",
     "OffSegL",

@@ -10,6 +10,15 @@ def is_offset(classifier) -> bool:
     return classifier == "offset" or isinstance(classifier, OffsetLearning)
 
 
+def check_num_classes(num_classes):
+    """Raise a ValueError unless it is a number of labels that masks can hold."""
+    if not isinstance(num_classes, int) or not 2 <= num_classes <= 255:
+        raise ValueError(
+            "num_classes expects an integer from 2 to 255, the number of labels (255 "
+            f"itself means ignored). Received: num_classes={num_classes!r}"
+        )
+
+
 def make_classifier(classifier, num_classes, dtype=None):
     """Return a classification layer.
 
@@ -20,11 +29,7 @@ def make_classifier(classifier, num_classes, dtype=None):
     Raises:
         ValueError: if `num_classes` is below 2, or the name is unknown.
     """
-    if not isinstance(num_classes, int) or not 2 <= num_classes <= 255:
-        raise ValueError(
-            "num_classes expects an integer from 2 to 255, the number of labels (255 "
-            f"itself means ignored). Received: num_classes={num_classes!r}"
-        )
+    check_num_classes(num_classes)
     if isinstance(classifier, keras.layers.Layer):
         return classifier
     if classifier == "pixel":

@@ -68,6 +68,15 @@ class ImageClassifier(keras.Model):
         self.activation = activation
         self.classes = classes
 
+    @property
+    def parts(self) -> dict:
+        """Backbone, head and classifier by these names."""
+        return {
+            "backbone": self.backbone,
+            "head": self.head,
+            "classifier": self.classifier,
+        }
+
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
         return super().call(inputs, training=training, mask=mask)

@@ -71,8 +71,9 @@ class MaskClassificationSegmenter(keras.Model):
         # === Functional Model ===
         x = make_preprocessing()(images) if include_preprocessing else images
         predictions = mask_decoder(pixel_decoder(pyramid_model(backbone)(x)))
-        logits = compose([*predictions[-1], images] if upsample else predictions[-1])
-        super().__init__(inputs=images, outputs=activate(logits), name=name)
+        logits = compose(predictions[-1])
+        x = compose([*predictions[-1], images]) if upsample else logits
+        super().__init__(inputs=images, outputs=activate(x), name=name)
 
         # === Config ===
         self.dtype_policy = mask_decoder.dtype_policy  # `compile` scales float16 losses
@@ -84,9 +85,24 @@ class MaskClassificationSegmenter(keras.Model):
         self.activation = activation
         # Symbolic, at the mask features' stride; no lists, which Keras would wrap.
         self.predictions = tuple(map(tuple, predictions))
+        self.logits = logits  # the same
         self.num_classes = self.output_shape[-1]
         self.classes = classes
         self.palette = palette
+
+    @property
+    def parts(self) -> dict:
+        """Backbone, pixel decoder and mask decoder by these names."""
+        return {
+            "backbone": self.backbone,
+            "pixel_decoder": self.pixel_decoder,
+            "mask_decoder": self.mask_decoder,
+        }
+
+    @property
+    def classifier(self) -> keras.layers.Layer:
+        """The layer that classifies the queries."""
+        return self.mask_decoder.head.classifier
 
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
@@ -145,8 +161,3 @@ class ClassesOfMasks(keras.layers.Layer):
         classes, masks, *images = input_shape
         size = images[0] if images else masks
         return (*size[:3], classes[-1] - 1)
-
-    def attention_flops(self, input_shape):
-        """Multiply-accumulates of the product."""
-        batch, height, width, classes = self.compute_output_shape(input_shape)
-        return batch * height * width * input_shape[0][1] * classes

@@ -84,6 +84,15 @@ class SemanticSegmenter(keras.Model):
         self.classes = classes
         self.palette = palette
 
+    @property
+    def parts(self) -> dict:
+        """Backbone, decoder and classifier by these names."""
+        return {
+            "backbone": self.backbone,
+            "decoder": self.decoder,
+            "classifier": self.classifier,
+        }
+
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
         return super().call(inputs, training=training, mask=mask)

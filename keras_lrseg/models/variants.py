@@ -1,11 +1,13 @@
 """What the named variants of every family share: arguments, words, weights."""
 
 from keras_lrseg.checkpoints import load_backbone_weights, load_weights
-from keras_lrseg.models.classifiers import make_classifier
+from keras_lrseg.decoders import DeformablePixelDecoder, MaskedAttentionDecoder
+from keras_lrseg.models.classifiers import check_num_classes, make_classifier
 from keras_lrseg.models.image_classifier import ImageClassifier
+from keras_lrseg.models.mask_segmenter import MaskClassificationSegmenter
 from keras_lrseg.models.segmenter import SemanticSegmenter
 
-SEGMENTER_ARGUMENTS = """\
+_WEIGHTS = """\
     num_classes: number of labels, 2 to 255.
     weights: None for random weights, or a file with weights of the whole model:
         `.keras`, `.weights.h5`, or a published PyTorch checkpoint (`.pth`,
@@ -13,19 +15,38 @@ SEGMENTER_ARGUMENTS = """\
         "hf://owner/repository/file".
     backbone_weights: the same for the backbone alone, for example a classifier that
         was trained on ImageNet.
-    classifier: "pixel" for a 1×1 convolution, "offset" for `OffsetLearning`, or a
-        layer of your own.
+"""
+_IMAGES = """\
     input_shape: (height, width, 3); None for any size from 32.
     include_preprocessing: take RGB in 0..255 and normalise it in the model.
-    upsample: logits of the images' size; False: at the decoder's stride.
-    activation: None for logits, "softmax" for probabilities.
-    dropout_rate: probability of dropping a whole channel before the classifier.
+"""
+_LAST = """\
     drop_path_rate: of the backbone; None for the paper's value of this variant.
     reset_head: with `weights`: leave the classification layer random, for another
         number of classes.
     name: of the model.
     dtype: dtype policy, for example "mixed_bfloat16".
 """
+
+SEGMENTER_ARGUMENTS = f"""\
+{_WEIGHTS}\
+    classifier: "pixel" for a 1×1 convolution, "offset" for `OffsetLearning`, or a
+        layer of your own.
+{_IMAGES}\
+    upsample: logits of the images' size; False: at the decoder's stride.
+    activation: None for logits, "softmax" for probabilities.
+    dropout_rate: probability of dropping a whole channel before the classifier.
+{_LAST}"""
+
+MASK_SEGMENTER_ARGUMENTS = f"""\
+{_WEIGHTS}\
+    classifier: "pixel": a mask is the product of its embedding with the features of
+        each pixel; "offset": after `MaskOffsetLearning` has aligned both.
+{_IMAGES}\
+    upsample: logits of the images' size; False: at stride 4.
+    activation: of the logits, which are sums of probabilities; None leaves them.
+    num_queries: the most masks of an image.
+{_LAST}"""
 
 CLASSIFIER_ARGUMENTS = """\
     num_classes: number of labels.
@@ -50,6 +71,12 @@ Returns:
 RETURNS_SEGMENTER = """\
 Returns:
     A `SemanticSegmenter`: images (B, H, W, 3) to float32 logits
+    (B, H, W, num_classes).
+"""
+
+RETURNS_MASK_SEGMENTER = """\
+Returns:
+    A `MaskClassificationSegmenter`: images (B, H, W, 3) to float32 logits
     (B, H, W, num_classes).
 """
 
@@ -82,6 +109,47 @@ def make_segmenter(
             f"The classifier gives {model.num_classes} logits, but num_classes="
             f"{num_classes}. Make both the same."
         )
+    return _filled(model, weights, backbone_weights, reset_head)
+
+
+def make_mask_segmenter(
+    backbone,
+    num_classes,
+    classifier="pixel",
+    num_queries=100,
+    weights=None,
+    backbone_weights=None,
+    reset_head=False,
+    dtype=None,
+    **settings,
+) -> MaskClassificationSegmenter:
+    """Compose Mask2Former's decoders with a backbone and fill in the weights asked for.
+
+    Args:
+        settings: of `MaskClassificationSegmenter`. The others are
+            `MASK_SEGMENTER_ARGUMENTS`.
+
+    Raises:
+        ValueError: if `num_classes` or `classifier` is none of theirs, or the weights
+            do not fit.
+    """
+    check_num_classes(num_classes)
+    if classifier not in ("pixel", "offset"):
+        raise ValueError(
+            f'classifier expects "pixel" or "offset". Received: {classifier!r}'
+        )
+    model = MaskClassificationSegmenter(
+        backbone,
+        DeformablePixelDecoder(name="pixel_decoder", dtype=dtype),
+        MaskedAttentionDecoder(
+            num_classes,
+            num_queries,
+            offset=classifier == "offset",
+            name="mask_decoder",
+            dtype=dtype,
+        ),
+        **settings,
+    )
     return _filled(model, weights, backbone_weights, reset_head)
 
 

@@ -80,7 +80,6 @@ def test_logits_are_the_sum_of_classes_times_masks():
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     shapes = [classes.shape, masks.shape]
     assert layer.compute_output_shape(shapes) == (2, 3, 6, 3)
-    assert layer.attention_flops(shapes) == 2 * 3 * 6 * 5 * 3
 
 
 def test_masks_are_enlarged_before_they_are_summed():
