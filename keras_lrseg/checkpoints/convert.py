@@ -17,6 +17,9 @@ LEAVES = {
     "moving_variance": "running_var",
 }
 
+# Tables of positions: of a size of their own for each image size learnt from.
+TABLES = ("attention_bias",)
+
 
 class Names:
     """The names that a published checkpoint gives to the weights of one part.
@@ -107,6 +110,17 @@ def assign_state_dict(variables: dict, state: dict[str, np.ndarray], source) -> 
         )
     for key, variable in variables.items():
         variable.assign(arrays[key])
+
+
+def other_tables(variables: dict, values: dict) -> list[str]:
+    """Return the keys of tables that both sides have for different image sizes."""
+    return [
+        key
+        for key, variable in variables.items()
+        if variable.name in TABLES
+        and key in values
+        and tuple(values[key].shape) != tuple(variable.shape)
+    ]
 
 
 def _listed(names, most=8):

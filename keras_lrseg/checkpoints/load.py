@@ -1,23 +1,18 @@
 """Fill a model with the weights of a file, all of them or none."""
 
-import pathlib
-import tempfile
-import zipfile
-
-import h5py
-import keras
-
 from keras_lrseg.checkpoints import (
     classifiers,
     efficientformer,
     lrformer,
+    mask2former,
     offseg,
     segformer,
     segnext,
     swin,
 )
-from keras_lrseg.checkpoints.convert import Names, assign_state_dict
+from keras_lrseg.checkpoints.convert import Names, assign_state_dict, other_tables
 from keras_lrseg.checkpoints.files import read_state_dict, resolve
+from keras_lrseg.checkpoints.keras_files import copy_keras, load_h5, load_model
 
 # The published names of each kind of backbone, decoder and classification layer.
 NAMES = {
@@ -30,6 +25,8 @@ NAMES = {
     "MixTransformerBackbone": segformer.BACKBONE,
     "SegFormerDecoder": segformer.DECODER,
     "SwinBackbone": swin.BACKBONE,
+    "DeformablePixelDecoder": mask2former.PIXEL_DECODER,
+    "MaskedAttentionDecoder": mask2former.MASK_DECODER,
     "PointwiseConvolution": classifiers.PIXEL,
     "OffsetLearning": classifiers.OFFSET,
 }
@@ -37,17 +34,6 @@ NAMES = {
 # How a published image classifier is sorted into backbone, head and classifier.
 IMAGE_CLASSIFIERS = {"EfficientFormerV2Backbone": efficientformer.classifier_state}
 
-# Tables of positions: of a size of their own for each image size learnt from.
-TABLES = ("attention_bias",)
-
-# The tensors that tell how many classes a checkpoint has, by the classifier's name;
-# None: an image classifier.
-CLASSES = {
-    "offset": "decode_head.offset_learning.mask_norm.bias",
-    "pixel": "decode_head.conv_seg.bias",
-    None: "head.bias",
-}
-CLASSIFIERS = ("decode_head.conv_seg.", "decode_head.offset_learning.", "classifier.")
 # What a segmentation or classification checkpoint holds beside its backbone.
 HEADS = ("decode_head.", "auxiliary_head.", "head.")
 
@@ -56,7 +42,8 @@ def load_weights(model, path, reset_head: bool = False) -> None:
     """Load the weights of a whole segmenter or image classifier.
 
     Args:
-        model: a `SemanticSegmenter` or `ImageClassifier`.
+        model: a `SemanticSegmenter`, `MaskClassificationSegmenter` or
+            `ImageClassifier`.
         path: `.keras`, `.weights.h5`, `.pth`, `.safetensors`, or
             "hf://owner/repository/file".
         reset_head: leave the model's classifier as it is, for another set of classes.
@@ -69,11 +56,13 @@ def load_weights(model, path, reset_head: bool = False) -> None:
     path = resolve(path)
     head = {id(v) for v in model.classifier.variables} if reset_head else set()
     if path.name.endswith(".keras"):
-        _copy_keras(load_model(path), model, path, head)
+        source = load_model(path)
+        _check_kind(model, classifiers.kind_of(source), path)
+        copy_keras(source, model, path, head)
     elif path.name.endswith(".weights.h5"):
-        _load_h5(model, path, reset_head)
+        load_h5(model, path, reset_head)
     else:
-        _load_state_dict(model, read_state_dict(path), path, head)
+        _load_state_dict(model, _read(path), path, head)
 
 
 def load_backbone_weights(model, path) -> None:
@@ -93,56 +82,34 @@ def load_backbone_weights(model, path) -> None:
     if path.name.endswith(".keras"):
         source = load_model(path)
         source = getattr(source, "backbone", source)
-        _copy_keras(source, model.backbone, path, other_tables=True)
+        copy_keras(source, model.backbone, path, tables=False)
     elif path.name.endswith(".weights.h5"):
-        _load_h5(model.backbone, path)
+        load_h5(model.backbone, path)
     else:
-        state = read_state_dict(path)
-        state = {k: v for k, v in state.items() if not k.startswith(HEADS)}
+        state = {k: v for k, v in _read(path).items() if not k.startswith(HEADS)}
         state = {k.removeprefix("backbone."): v for k, v in state.items()}
         names = names_of(model.backbone)
         variables, state = _variables(model.backbone, names), names.used(state)
-        for key in _other_tables(variables, state):
+        for key in other_tables(variables, state):
             del variables[key], state[key]
         assign_state_dict(variables, state, path)
 
 
-def load_model(path):
-    """Load a `.keras` file without its training state.
+def published_settings(path) -> dict:
+    """Return the arguments that build the model of a published checkpoint.
 
-    Raises:
-        ValueError: if the file is damaged or not a Keras model.
-    """
-    path = resolve(path)
-    if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
-        raise ValueError(
-            f"{path} is not a readable .keras model: no whole zip file. Is the "
-            "download or copy complete?"
-        )
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras lets zip, JSON, HDF5 and type errors through.
-        first = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ValueError(f"{path} is not a readable .keras model: {first}") from error
-
-
-def published_head(path) -> tuple[str | None, int]:
-    """Return the classifier's name and number of classes of a published checkpoint.
-
-    The name is what `classifier=` takes, "pixel" or "offset"; None: the checkpoint is
-    that of an image classifier.
+    "num_classes"; of segmenters also "classifier", and of those of masks "num_queries".
 
     Raises:
         ValueError: if the file has no classification layer.
     """
-    state = read_state_dict(resolve(path))
-    for name, key in CLASSES.items():
-        if key in state:
-            return name, len(state[key])
-    raise ValueError(
-        f"{path} has no classification layer decode_head.conv_seg. A backbone alone is "
-        "loaded with backbone_weights=."
-    )
+    kind, settings = classifiers.settings_of(_read(resolve(path)))
+    if kind is None:
+        raise ValueError(
+            f"{path} has no classification layer, decode_head.conv_seg or "
+            "decode_head.cls_embed. A backbone alone is loaded with backbone_weights=."
+        )
+    return settings
 
 
 def names_of(part) -> Names:
@@ -160,27 +127,34 @@ def names_of(part) -> Names:
     return NAMES[kind]
 
 
+def _read(path):
+    return mask2former.from_hugging_face(read_state_dict(path))
+
+
 def _load_state_dict(model, state, path, head):
-    if not head:
-        _check_classes(model, state, path)
-    parts = [("backbone.", model.backbone, names_of(model.backbone))]
-    if hasattr(model, "decoder"):
-        layers = (model.decoder,) if head else (model.decoder, model.classifier)
-        parts += [("decode_head.", layer, names_of(layer)) for layer in layers]
-    else:
+    _check_head(model, state, path, bool(head))
+    images = classifiers.kind_of(model) == "images"
+    if images:
         state = _classifier_state(model, state)
-        parts.append(("head.", model.head, Names()))
-        parts += [] if head else [("classifier.", model.classifier, Names())]
     if head:
-        state = {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}
+        _, left_out = classifiers.KINDS[classifiers.kind_of(model)]
+        state = {k: v for k, v in state.items() if not k.startswith(left_out)}
     variables = {}
-    for prefix, layer, names in parts:
+    for name, part in model.parts.items():
+        if head and part is model.classifier:
+            continue
+        if name == "backbone":
+            prefix, names = "backbone.", names_of(part)
+        elif images:
+            prefix, names = f"{name}.", Names()
+        else:
+            prefix, names = "decode_head.", names_of(part)
         own = {k: v for k, v in state.items() if k.startswith(prefix)}
         state = {k: v for k, v in state.items() if k not in own}
         own = names.used({k.removeprefix(prefix): v for k, v in own.items()})
         state |= {prefix + k: v for k, v in own.items()}
-        wanted = _variables(layer, names)
-        variables |= {prefix + k: v for k, v in wanted.items()}
+        wanted = _variables(part, names)
+        variables |= {prefix + k: v for k, v in wanted.items() if id(v) not in head}
     assign_state_dict(variables, state, path)
 
 
@@ -194,15 +168,26 @@ def _classifier_state(model, state):
     return IMAGE_CLASSIFIERS[kind](state)
 
 
-def _check_classes(model, state, path):
-    segments = hasattr(model, "decoder")
-    keys = [key for name, key in CLASSES.items() if bool(name) == segments]
-    published = next((len(state[key]) for key in keys if key in state), None)
-    if published not in (None, model.num_classes):
+def _check_head(model, state, path, reset_head):
+    kind, settings = classifiers.settings_of(state)
+    _check_kind(model, kind, path)
+    classes = settings.get("num_classes")
+    if not reset_head and classes not in (None, model.num_classes):
         raise ValueError(
-            f"{path} has {published} classes, the model {model.num_classes}. "
-            f"Type num_classes={published}, or reset_head=True to start with a "
+            f"{path} has {classes} classes, the model {model.num_classes}. "
+            f"Type num_classes={classes}, or reset_head=True to start with a "
             "new classification layer."
+        )
+
+
+def _check_kind(model, kind, path):
+    own = classifiers.kind_of(model)
+    if kind not in (None, own):
+        found, expected = (classifiers.KINDS[x][0] for x in (kind, own))
+        raise ValueError(
+            f"{path} does not fit this model: it holds {found}; the model is "
+            f"{expected}. Build one of the other kind, or load the backbone alone with "
+            "backbone_weights=."
         )
 
 
@@ -213,80 +198,3 @@ def _variables(part, names):
         for v in part.variables
         if "seed_generator" not in v.path
     }
-
-
-def _other_tables(variables, values):
-    """The keys of tables that both sides have for different image sizes."""
-    return [
-        key
-        for key, variable in variables.items()
-        if variable.name in TABLES
-        and key in values
-        and tuple(values[key].shape) != tuple(variable.shape)
-    ]
-
-
-def _copy_keras(source, target, path, head=frozenset(), other_tables=False):
-    """Copy variables pairwise by path; the paths leave out the models' own names."""
-    values = {v.path: v for v in source.weights}
-    wanted = {v.path: v for v in target.weights if id(v) not in head}
-    for key in _other_tables(wanted, values) if other_tables else ():
-        del wanted[key], values[key]
-    unfit = [
-        f"{name} (file {values[name].shape if name in values else 'none'}, "
-        f"model {v.shape})"
-        for name, v in wanted.items()
-        if name not in values or values[name].shape != v.shape
-    ]
-    left_out = {v.path for v in source.classifier.variables} if head else set()
-    unfit += [
-        f"{name} (model none)"
-        for name in values
-        if name not in wanted and name not in left_out
-    ]
-    if unfit:
-        raise ValueError(
-            f"{path} does not fit this model: {len(unfit)} weights differ, first "
-            f"{', '.join(unfit[:3])}. For another number of classes type "
-            "reset_head=True."
-        )
-    for name, variable in wanted.items():
-        variable.assign(keras.ops.convert_to_numpy(values[name]))
-
-
-def _load_h5(model, path, reset_head=False):
-    """Load Keras's weight file; Keras itself leaves out what it has no place for."""
-    if reset_head:
-        raise ValueError(
-            f"reset_head=True needs a .keras or PyTorch checkpoint. Received: {path}"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        own = pathlib.Path(folder) / "own.weights.h5"
-        model.save_weights(own)
-        expected, found = _h5_shapes(own), _h5_shapes(path)
-    unfit = sorted(set(expected.items()) ^ set(found.items()))
-    if unfit:
-        raise ValueError(
-            f"{path} does not fit this model: {len(unfit)} weights differ, first "
-            f"{unfit[0][0]} (file {found.get(unfit[0][0])}, "
-            f"model {expected.get(unfit[0][0])})."
-        )
-    model.load_weights(path)
-
-
-def _h5_shapes(path) -> dict[str, tuple]:
-    """The shapes of a weight file's arrays by their path, less the optimizer's."""
-    shapes = {}
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
-            shapes[name] = item.shape
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(note)
-    except OSError as error:
-        raise ValueError(
-            f"{path} is not a readable .weights.h5 file: {error}"
-        ) from None
-    return shapes

@@ -49,9 +49,12 @@ _HUGGING_FACE = (
 def from_hugging_face(state: State) -> State:
     """Give a whole Hugging Face checkpoint MMDetection's names: "decode_head.…".
 
-    The backbone keeps its own names behind "backbone."; the loss's weights go.
+    The backbone keeps its own names behind "backbone."; the loss's weights go. Any
+    other checkpoint stays as it is.
     """
     encoder, renamed = "model.pixel_level_module.encoder.", {}
+    if not any(key.startswith(encoder) for key in state):
+        return state
     for key, value in state.items():
         if key.startswith(encoder):
             renamed[f"backbone.{key.removeprefix(encoder)}"] = value

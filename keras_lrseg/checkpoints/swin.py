@@ -1,7 +1,7 @@
 """Names of Swin Transformer's published checkpoints.
 
-Ours are those of MMSegmentation and MMDetection. Hugging Face's, of Swin alone and
-inside Mask2Former, and Microsoft's are brought to them.
+Ours are those of MMSegmentation and MMDetection. Hugging Face's and Microsoft's are
+brought to them.
 
 Image classifiers have no layer normalizations behind the first three stages. Theirs
 start with factor 1 and shift 0, as where Mask2Former is trained from such weights.
@@ -12,8 +12,6 @@ import re
 import numpy as np
 
 from keras_lrseg.checkpoints.convert import Names, State
-
-_ENCODER = "model.pixel_level_module.encoder."  # in Hugging Face's Mask2Former
 
 # Hugging Face's names, those of the files and those of transformers 5; Microsoft's.
 _RENAMED = (
@@ -78,10 +76,8 @@ def _add_norms(state: State) -> None:
 
 
 def _prepare(state: State) -> State:
-    if any(key.startswith(_ENCODER) for key in state):
-        state = {k: v for k, v in state.items() if k.startswith(_ENCODER)}
     by_channel = "patch_embed.projection.weight" in state
-    state = {_renamed(k.removeprefix(_ENCODER)): v for k, v in state.items()}
+    state = {_renamed(k): v for k, v in state.items()}
     for key, value in state.items():
         if ".downsample." in key:
             state[key] = _row_by_row(value, by_channel)

@@ -19,17 +19,29 @@ def add_arguments(parser):
 def run(arguments):
     from keras_lrseg import checkpoints, models, training
 
-    classifier, classes = checkpoints.published_head(arguments.source)
-    if arguments.model in (models.CLASSIFIERS if classifier else models.SEGMENTERS):
-        kind = "a segmenter" if classifier else "an image classifier"
+    settings = checkpoints.published_settings(arguments.source)
+    kind, fitting = _models_of(settings)
+    known = {**models.SEGMENTERS, **models.CLASSIFIERS}
+    if arguments.model in known.keys() - fitting:
         raise ValueError(f"{arguments.source} holds {kind}, {arguments.model} is none.")
-    classes = arguments.num_classes or classes
+    if arguments.num_classes:
+        settings["num_classes"] = arguments.num_classes
     model = models.make(
         arguments.model,
-        num_classes=classes,
         weights=arguments.source,
         reset_head=arguments.reset_head,
-        **({"classifier": classifier} if classifier else {}),
+        **settings,
     )
     training.save_model(model, arguments.out)
-    print(f"{arguments.out}: {arguments.model} with {classes} classes")
+    print(f"{arguments.out}: {arguments.model} with {model.num_classes} classes")
+
+
+def _models_of(settings):
+    """What the settings of a checkpoint make, in words and as names of models."""
+    from keras_lrseg.models import CLASSIFIERS, MASK_SEGMENTERS, SEGMENTERS
+
+    if "classifier" not in settings:
+        return "an image classifier", {*CLASSIFIERS}
+    if "num_queries" in settings:
+        return "a segmenter of masks", {*MASK_SEGMENTERS}
+    return "a segmenter of pixels", SEGMENTERS.keys() - MASK_SEGMENTERS.keys()

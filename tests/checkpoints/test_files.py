@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_lrseg.checkpoints import published_head
+from keras_lrseg.checkpoints import published_settings
 from keras_lrseg.checkpoints.files import SUFFIXES, read_state_dict, resolve
 from tests.helpers import refused
 
@@ -223,7 +223,8 @@ def test_classifier_and_number_of_classes_are_read_from_the_file(
     sizes = {"conv_seg.bias": 19, **extra}
     state = {f"decode_head.{key}": torch.zeros(n) for key, n in sizes.items()}
     torch.save({"state_dict": state}, path)
-    assert published_head(path) == (classifier, 19)
+    settings = {"num_classes": 19, "classifier": classifier}
+    assert published_settings(path) == settings
 
 
 def test_file_without_classification_layer_has_no_number_of_classes(tmp_path):
@@ -231,4 +232,4 @@ def test_file_without_classification_layer_has_no_number_of_classes(tmp_path):
     path = tmp_path / "model.pth"
     torch.save({"state_dict": {"backbone.norm.bias": torch.zeros(19)}}, path)
     with refused(path, "no classification layer"):
-        published_head(path)
+        published_settings(path)
