@@ -1,4 +1,7 @@
-"""Measures the memory that one training step of LRFormerS takes, by image size.
+"""Measures the memory that one training step takes, by image size.
+
+Of LRFormer-S and its peer, SegFormer-B2 with a decoder of 768 channels (LRFormer's
+Table 12, which lists the attention's multiply-accumulates; a column here).
 
 Batch 1, float32, 150 classes, AdamW, `SegmentationCrossEntropy`, the default compile
 settings of Keras (XLA on TensorFlow and JAX), on a CPU under Linux. Each measurement is
@@ -19,6 +22,7 @@ which XLA takes 1 to 3 GiB whatever the size, the second is the one to compare. 
 
 A process that runs out of memory gives a row that says so. It is stopped while there is
 still `--reserve` GiB left for the other programs. Each row is added to the CSV at once.
+At the end a picture of the newest rows is drawn beside it.
 
 Example:
     python tools/benchmark_memory.py
@@ -27,6 +31,7 @@ Example:
 
 import argparse
 import ctypes
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +40,7 @@ import bench
 import numpy as np
 
 BACKENDS = ("tensorflow", "jax", "torch")
+MODELS = {"LRFormerS": {}, "SegFormerB2": {"decoder_channels": 768}}
 NUM_CLASSES = 150
 MIB, GIB = 2**20, 2**30
 
@@ -42,27 +48,28 @@ MIB, GIB = 2**20, 2**30
 def main() -> None:
     arguments = parse_arguments()
     if arguments.worker:
-        bench.serve(answers(arguments.worker, arguments.model, arguments.sizes[0]))
+        bench.serve(answers(arguments.worker, arguments.models[0], arguments.sizes[0]))
         return
     bench.warn_if_busy()
     rows = []
-    for backend in arguments.backends:
+    for backend, model in itertools.product(arguments.backends, arguments.models):
         first = None
         for size in arguments.sizes:
-            print(f"{backend} {size}×{size} ...", flush=True)
+            print(f"{backend} {model} {size}×{size} ...", flush=True)
             try:
-                row = measure(backend, size, first, arguments)
+                row = measure(backend, model, size, first, arguments)
             except bench.WorkerFailed as error:
                 print(f"  failed: {error}", flush=True)
                 continue
             first = first or row
             rows.append(row)
             bench.append_row(arguments.out, row)
-    columns = ("backend", "height", "status", "built_mib", "first_peak_mib")
+    columns = ("backend", "model", "height", "status", "built_mib", "first_peak_mib")
     columns += ("second_peak_mib", "step_mib", "memory_ratio", "pixels_ratio")
     columns += ("mib_per_mpixel", "second_step_s")
     if rows:
         bench.print_table([{key: row.get(key, "") for key in columns} for row in rows])
+        draw(bench.read_csv(arguments.out), arguments.out.with_suffix(".png"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,12 +77,12 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", default="LRFormerS")
+    add("--models", nargs="+", choices=MODELS, default=list(MODELS))
     add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     add("--sizes", nargs="+", type=int, default=[512, 1024, 1536])
     add("--threads", type=int, default=2)
     add("--reserve", type=float, default=1, help="GiB left to others; default 1")
-    add("--out", type=Path, default=bench.RESULTS / "memory_lrformer.csv")
+    add("--out", type=Path, default=bench.RESULTS / "memory.csv")
     add("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -83,25 +90,25 @@ def parse_arguments() -> argparse.Namespace:
 # === The measuring process ===
 
 
-def measure(backend, size, first, arguments) -> dict:
+def measure(backend, model, size, first, arguments) -> dict:
     """A row of the CSV: one process, two training steps.
 
     Args:
-        first: the row of the same backend's first size, or None.
+        first: the row of the same backend's and model's first size, or None.
     """
     row = {
         **bench.machine(),
         "memory_gib": f"{bench.total_memory() / GIB:.1f}",
         "backend": backend,
         "versions": "",
-        "model": arguments.model,
+        "model": model,
         "height": size,
         "width": size,
         "threads": arguments.threads,
         "status": "ok",
     }
     command = [__file__, "--worker", backend]
-    command += ["--model", arguments.model, "--sizes", str(size)]
+    command += ["--models", model, "--sizes", str(size)]
     with bench.Worker(command, backend, arguments.threads) as worker:
         try:
             for _ in range(3):  # built, first step, second step
@@ -128,6 +135,41 @@ def growth(row: dict, first: dict) -> dict[str, str]:
     return columns
 
 
+def draw(rows: list[dict], path: Path) -> None:
+    """Draw memory and attention FLOPs over the size, a line for model and backend."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    columns = {"second_peak_mib": 2**10, "attention_flops": 10**9}
+    for panel, (column, unit) in zip(panels, columns.items(), strict=True):
+        for model, colour in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
+            for backend, style in zip(BACKENDS, ("-", "--", ":"), strict=True):
+                line = {
+                    int(row["height"]): int(row[column]) / unit
+                    for row in rows
+                    if (row["model"], row["backend"]) == (model, backend)
+                    and row.get(column)
+                }
+                if line:
+                    label = f"{model}, {backend}"
+                    panel.plot(
+                        *zip(*sorted(line.items()), strict=True),
+                        style,
+                        marker="o",
+                        color=colour,
+                        label=label,
+                    )
+        panel.set_xlabel("side of the image, pixels")
+    panels[0].set_ylabel("GiB at the peak of a training step")
+    panels[1].set_ylabel("attention, G multiply-accumulates")
+    panels[0].legend(fontsize=7)
+    with bench.atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
 # === The worker ===
 
 
@@ -138,10 +180,12 @@ def answers(backend: str, model: str, size: int) -> Iterator[dict]:
     import keras
 
     import keras_lrseg
+    from keras_lrseg.analysis import profile
     from keras_lrseg.training import SegmentationCrossEntropy
 
     keras.utils.set_random_seed(0)
-    segmenter = getattr(keras_lrseg, model)(num_classes=NUM_CLASSES)
+    make = getattr(keras_lrseg, model)
+    segmenter = make(num_classes=NUM_CLASSES, **MODELS[model])
     segmenter.compile(
         optimizer=keras.optimizers.AdamW(6e-5, weight_decay=0.01),
         loss=SegmentationCrossEntropy(),
@@ -150,7 +194,11 @@ def answers(backend: str, model: str, size: int) -> Iterator[dict]:
     images = random.uniform(0, 255, (1, size, size, 3)).astype("float32")
     labels = random.integers(0, NUM_CLASSES, (1, size, size), dtype="int32")
     built = memory("VmRSS")
-    yield {"versions": bench.versions("keras", backend), "built_mib": built}
+    yield {
+        "versions": bench.versions("keras", backend),
+        "built_mib": built,
+        "attention_flops": profile(segmenter, (size, size)).attention_flops,
+    }
     seconds = step(segmenter, images, labels)
     yield {"first_peak_mib": memory("VmHWM"), "first_step_s": f"{seconds:.1f}"}
     forget_peak()
@@ -160,7 +208,6 @@ def answers(backend: str, model: str, size: int) -> Iterator[dict]:
         "second_peak_mib": peak,
         "step_mib": peak - built,
         "second_step_s": f"{seconds:.1f}",
-        **attention_flops(segmenter, size),
     }
 
 
@@ -183,15 +230,6 @@ def forget_peak() -> None:
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
         libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def attention_flops(model, size) -> dict[str, int]:
-    """The column of the attention's multiply-accumulates, if they can be counted."""
-    try:
-        from keras_lrseg.analysis.profile import profile
-    except ImportError:
-        return {}
-    return {"attention_flops": int(profile(model, (size, size)).attention_flops)}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import bench
+import study
 
 PAGES = [bench.ROOT / "README.md", bench.ROOT / "docs" / "mobile.md"]
 MARKERS = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -122,14 +123,17 @@ def offset_table(rows: list[dict]) -> str:
 
 
 def memory_table(rows: list[dict]) -> str:
-    """A line for each backend and size."""
+    """A line for each model, backend and size."""
     rows = newest(rows, ("model", "backend", "height", "width"))
-    header = ["model", "backend", "size", "pixels", "peak", "of the step"]
-    header += ["ratio", "a megapixel more"]
+    header = ["model", "backend", "size", "attention", "pixels", "peak"]
+    header += ["of the step", "ratio", "a megapixel more"]
     body = []
     for row in rows:
         cells = [row["model"], BACKENDS[row["backend"]]]
-        cells += ["{}×{}".format(*size_of(row)), f"{row['pixels_ratio']}×"]
+        cells += ["{}×{}".format(*size_of(row))]
+        flops = row["attention_flops"]
+        cells += [f"{int(flops) / 1e9:.2f} G" if flops else ""]
+        cells += [f"{row['pixels_ratio']}×"]
         if row["status"] == "ok":
             cells += [gib(row["second_peak_mib"]), gib(row["step_mib"])]
             cells += [f"{row['memory_ratio']}×", gib(row["mib_per_mpixel"])]
@@ -137,7 +141,8 @@ def memory_table(rows: list[dict]) -> str:
             cells += [row["status"], "", "", ""]
         body.append(cells)
     note = (
-        "Resident memory of one training step, batch 1, float32; ratios are to the "
+        "Multiply-accumulates of the attention products; resident memory of one "
+        "training step, batch 1, float32; ratios are to the "
         "first size, the step's are without the built model; machine with "
         f"{values(rows, 'memory_gib')} GiB"
     )
@@ -270,10 +275,10 @@ TABLES = {
     "quantization": quantization_table,
     "forward_offseg": forward_table,
     "offset_learning": offset_table,
-    "memory_lrformer": memory_table,
+    "memory": memory_table,
     "profile_lrformer": profile_table,
     "profile_offseg": offseg_profile_table,
-    "study_offset_learning": study_table,
+    **dict.fromkeys(map("study_{}".format, study.STUDIES), study_table),
 }
 
 

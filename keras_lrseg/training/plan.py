@@ -11,7 +11,7 @@ CLASSES = 150  # counted with where the data's number is not known yet
 # Bytes of a trained weight: itself, its gradient, AdamW's two moments.
 BYTES_PER_WEIGHT = 16
 # Values kept for each one that a multiplying layer gives, in norms, activations and
-# gradients: 2.5 to 4.6, measured with LRFormer-S (results/memory_lrformer.csv).
+# gradients: 2.5 to 4.6, measured with LRFormer-S (results/memory.csv).
 KEPT_PER_ACTIVATION = 3.5
 
 
