@@ -6,6 +6,7 @@ them on this machine's processor, which is no phone's: read the ratios. Contende
     LRFormerT, OffSegT, OffSegB, SegFormerB0    of keras_lrseg, every precision
     hub        KerasHub's SegFormer-B0 converted by TensorFlow: float32 images that are
                normalised, logits at stride 4, as OffSeg's and our SegFormer's
+    plain      OffSegT as TensorFlow converts it, without our export: float32 images
     selfie     MediaPipe's portrait segmenter, two classes at 256×256: a yardstick of
                what phones do today; with --selfie
 
@@ -37,7 +38,7 @@ from pathlib import Path
 import bench
 import numpy as np
 
-MODELS = ("LRFormerT", "OffSegT", "OffSegB", "SegFormerB0", "hub")
+MODELS = ("LRFormerT", "OffSegT", "OffSegB", "SegFormerB0", "hub", "plain")
 PRECISIONS = ("float32", "float16", "weight_int8", "dynamic_int8", "int8")
 OUTPUTS = ("logits", "labels", "full")
 BASE = "SegFormerB0 float32"
@@ -108,8 +109,7 @@ def prepare(folder: Path, size: int, arguments: argparse.Namespace) -> None:
 
 def export(model: str, size: int, folder: Path, precisions: list[str]) -> None:
     """Write the files of one model at one size: MODEL-SIZE-OUTPUT-PRECISION.tflite."""
-    if model in ("peak", "hub"):
-        make = matrix_product if model == "peak" else keras_hub_segformer
+    if make := OTHERS.get(model):
         (folder / f"{model}-{size}-logits-float32.tflite").write_bytes(make(size))
     else:
         export_ours(model, size, folder, precisions)
@@ -158,6 +158,18 @@ def keras_hub_segformer(size):
     return converted(keras.Model(model.inputs, logits), (size, size, 3))
 
 
+def plain(size):
+    """OffSeg-T with logits at the decoder's stride, by TensorFlow's one line."""
+    import tensorflow as tf
+
+    import keras_lrseg
+
+    model = keras_lrseg.OffSegT(
+        NUM_CLASSES, input_shape=(size, size, 3), upsample=False
+    )
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+
 def matrix_product(size):
     """A product of two square matrices, one of them constant."""
     import tensorflow as tf
@@ -176,6 +188,9 @@ def converted(model, shape):
     function = infer.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     return converter.convert()
+
+
+OTHERS = {"peak": matrix_product, "hub": keras_hub_segformer, "plain": plain}
 
 
 # === The measuring process ===

@@ -21,6 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 from keras_lrseg import LRFormerT
 from keras_lrseg.data import load_demo
 from keras_lrseg.export import export_tflite
+from keras_lrseg.export.quantize import PRECISIONS
 
 SIZE = (256, 256)  # of the model's images
 CHROMIUM = next(
@@ -39,15 +40,22 @@ DEMO = load_demo("validation")
 expect.set_options(timeout=60_000)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def exported(folder, size, precision="float32"):
     """An LRFormer-T that was never trained: its labels are of no use, but many."""
     keras.utils.set_random_seed(0)
     model = LRFormerT(DEMO.num_classes)
     model.classes, model.palette = DEMO.classes, DEMO.palette
-    path = tmp_path_factory.mktemp("model") / "land.tflite"
-    export_tflite(model, path, SIZE, output="confidence")
+    path = folder / "land.tflite"
+    images = [DEMO[0][0]] if precision == "int8" else None
+    export_tflite(
+        model, path, size, "confidence", precision=precision, calibration=images
+    )
     return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("model"), SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +186,21 @@ def test_labels_of_another_size_are_those_of_mediapipe_in_python(size, page, mod
     agreement = (labels == labels_of_mediapipe(model, image)).mean()
     print(f"{agreement:.4%} of {labels.size} labels are equal")
     assert agreement > 0.9999
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_labels_of_a_smaller_file_are_those_of_mediapipe_in_python(
+    precision, browser, tmp_path
+):
+    image = np.ascontiguousarray(DEMO[3][0][:64, :96])
+    with serving(exported(tmp_path, (64, 96), precision)) as address:
+        page = browser.new_page()
+        open_page(page, address)
+        labels = label(page, Image.fromarray(image))
+        page.close()
+    agreement = (labels == labels_of_mediapipe(tmp_path / "land.tflite", image)).mean()
+    print(f"{precision}: {agreement:.4%} of {labels.size} labels are equal")
+    assert agreement > 0.999
 
 
 def labels_of_mediapipe(model, image):

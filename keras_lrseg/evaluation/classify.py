@@ -4,7 +4,10 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -88,15 +91,16 @@ def evaluate_classifier(
     _check(model, dataset, size, batch_size)
     labels, ranks, batch = [], [], []
     indices = range(len(dataset))
+    crops = _crops(dataset, size)
     for i in progress(indices) if progress else indices:
-        image, label = dataset[i]
+        crop, label = next(crops)
         if not 0 <= label < len(dataset.classes):
             raise ValueError(
                 f"Labels must be 0 or more and below {len(dataset.classes)}. "
                 f"Received: {label} for image {i}"
             )
         labels.append(label)
-        batch.append(centre_crop(image, size))
+        batch.append(crop)
         if len(batch) == batch_size or i == len(dataset) - 1:
             logits = np.asarray(model.predict_on_batch(np.stack(batch)), "float32")
             ranks.append(_ranks(logits, np.array(labels[-len(batch) :])))
@@ -125,6 +129,24 @@ def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
     picture = Image.fromarray(image).resize((width, height), Image.BICUBIC)
     top, left = round((height - size) / 2), round((width - size) / 2)
     return np.asarray(picture)[top : top + size, left : left + size]
+
+
+def _crops(dataset, size) -> Iterator[tuple[np.ndarray, int]]:
+    """Crops and labels in order, read by threads a little ahead of the model."""
+
+    def read(i):
+        image, label = dataset[i]
+        return centre_crop(image, size), label
+
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque()
+        for i in range(len(dataset)):
+            ahead.append(pool.submit(read, i))
+            if len(ahead) > 4 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _check(model, dataset, size, batch_size):

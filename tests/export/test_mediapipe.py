@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_lrseg.data import load_demo
 from keras_lrseg.export import Artifact, add_metadata, export_tflite
+from keras_lrseg.export.quantize import PRECISIONS
 from tests.export import test_metadata as by_hand
 from tests.helpers import filled, tiny_segmenter
 
@@ -23,6 +24,7 @@ if sys.platform == "linux" and not (find_library("EGL") and find_library("GLESv2
 NAMES = ["water", "vegetated", "arid", "tundra", "ice"]
 SIZE = (64, 96)
 RGB, RGBA = mediapipe.ImageFormat.SRGB, mediapipe.ImageFormat.SRGBA
+SLOW = pytest.mark.slow
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "mobile.md"
 (PYTHON,) = re.findall(r"```python\n(.+?)```", GUIDE.read_text(), re.S)
 
@@ -71,13 +73,26 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
+def exported(folder, model, precision="float32"):
+    path = folder / f"{precision}.tflite"
+    model.classes = NAMES
+    images = [picture(*SIZE)]
+    export_tflite(
+        model,
+        path,
+        SIZE,
+        "confidence",
+        precision=precision,
+        calibration=images if precision == "int8" else None,
+        images=images,
+    )
+    return path
+
+
 @pytest.fixture(scope="module")
 def confidence_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("mediapipe") / "confidence.tflite"
     model = filled(tiny_segmenter, num_classes=5, include_preprocessing=True)
-    model.classes = NAMES
-    export_tflite(model, path, SIZE, "confidence", images=[picture(*SIZE)])
-    return path
+    return exported(tmp_path_factory.mktemp("mediapipe"), model)
 
 
 @in_this_process
@@ -90,6 +105,27 @@ def test_exported_file_gives_what_it_gives_in_litert(confidence_file):
         confidence, classes = segment(client, image)
     assert confidence.shape == (*SIZE, 5)
     np.testing.assert_allclose(confidence, expected, atol=1e-6)
+    np.testing.assert_array_equal(classes, confidence.argmax(-1))
+
+
+@in_this_process
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param(p, marks=[] if p == "int8" else SLOW) for p in PRECISIONS[1:]],
+)
+def test_smaller_file_gives_what_it_gives_in_litert(precision, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = tiny_segmenter(num_classes=5, include_preprocessing=True)
+    model.classifier.kernel.assign(100 * model.classifier.kernel)  # clear decisions
+    image, path = picture(*SIZE), exported(tmp_path, model, precision)
+    with Artifact(path) as artifact:
+        expected = artifact.run(image)
+    with segmenter(path) as client:
+        confidence, classes = segment(client, image)
+    assert expected.std() > 0.01
+    # Where all is rounded to 8 bits, another runtime may round the other way.
+    tolerance = 0.02 if precision == "int8" else 1e-5
+    np.testing.assert_allclose(confidence, expected, atol=tolerance)
     np.testing.assert_array_equal(classes, confidence.argmax(-1))
 
 
