@@ -17,7 +17,6 @@ import numpy as np
 from keras import ops
 
 from keras_lrseg.export.interface import Interface, is_segmenter
-from keras_lrseg.layers import resize_bilinear
 
 OPSET = 18  # of ONNX
 
@@ -49,8 +48,8 @@ def _convert_in_tensorflow(model, path, to, interface):
         raise ValueError((run.stderr.strip().splitlines() or ["export failed"])[-1])
 
 
-def for_inference(model):
-    """Return a function that prepares images, and the rest of the model, a copy.
+def for_inference(model, interface):
+    """Return a function that prepares images, and the rest up to the logits, a copy.
 
     The images' division by their deviation goes into the kernel of the first
     convolution, whose padding of zeros does not mind. It would mind the mean, which
@@ -59,7 +58,7 @@ def for_inference(model):
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     preprocessing = copy.get_layer("preprocessing")
-    rest = keras.Model(preprocessing.output, copy.logits)
+    rest = keras.Model(preprocessing.output, interface.logits(copy))
     if not type(model.backbone).__module__.startswith("keras_lrseg."):
         return preprocessing, rest  # of a backbone that is not known to begin so
     (kernel,) = (v for v in copy.backbone.weights if v.shape[2:3] == (3,))
@@ -72,14 +71,12 @@ def inference_module(model, interface, batch=1):
     """Return a `tf.Module` with the function `serve`, which is what is exported."""
     import tensorflow as tf
 
-    prepare, rest = for_inference(model)
+    prepare, rest = for_inference(model, interface)
     images = tf.TensorSpec((batch, *interface.size, 3), interface.input, name="image")
 
     @tf.function(input_signature=[images], autograph=False)
     def infer(image):
         x = rest(prepare(tf.cast(image, tf.float32)), training=False)
-        if interface.enlarged and is_segmenter(model):
-            x = resize_bilinear(x, interface.size)
         if interface.output == "confidence":
             x = tf.nn.softmax(x)
         if interface.output == "labels":

@@ -83,16 +83,24 @@ class Interface:
                 "Export the logits."
             )
 
+    def logits(self, model: keras.Model) -> keras.KerasTensor:
+        """Return the model's logits at the size of the output, symbolic."""
+        if not (self.enlarged and is_segmenter(model)):
+            return model.logits
+        if hasattr(model, "predictions"):  # masks are enlarged before their sum
+            classes, masks = model.predictions[-1]
+            masks = resize_bilinear(masks, self.size)
+            return model.get_layer("classes_of_masks")([classes, masks])
+        return resize_bilinear(model.logits, self.size)
+
     def reference(self, model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function from an image (H, W, 3) to what the file should give."""
-        logits = keras.Model(model.input, model.logits)
+        logits = keras.Model(model.input, self.logits(model))
         # Compiled on JAX alone, which would compile each operation otherwise.
         logits.compile(jit_compile=keras.config.backend() == "jax")
 
         def expected(image):
             x = ops.convert_to_tensor(logits.predict_on_batch(image[None]), "float32")
-            if self.enlarged and is_segmenter(model):
-                x = resize_bilinear(x, self.size)
             if self.output == "confidence":
                 x = ops.softmax(x)
             x = ops.convert_to_numpy(x)[0]

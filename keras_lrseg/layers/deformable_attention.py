@@ -93,15 +93,14 @@ class MultiScaleDeformableAttention(keras.layers.Layer):
     def call(self, inputs):
         queries, positions, *maps = inputs
         _, tokens, channels = ops.shape(queries)
-        heads, points = self.num_heads, self.num_points
+        shape = (-1, tokens, self.num_heads, len(maps) * self.num_points)
         weights = ops.cast(self.attention(queries), "float32")
-        weights = ops.reshape(weights, (-1, tokens, heads, len(maps) * points))
-        weights = ops.split(ops.softmax(weights, axis=-1), len(maps), axis=-1)
-        offsets = ops.reshape(
-            self.offset(queries), (-1, tokens, heads, len(maps) * points, 2)
-        )
+        weights = ops.softmax(ops.reshape(weights, shape), axis=-1)
+        weights = ops.split(weights, len(maps), axis=-1)
+        offsets = self.offset(queries)  # x and y in turn
         columns, rows = (  # for each level (B, N, heads, points)
-            ops.split(offsets[..., axis], len(maps), axis=-1) for axis in (0, 1)
+            ops.split(ops.reshape(offsets[..., i::2], shape), len(maps), axis=-1)
+            for i in (0, 1)
         )
         positions = ops.cast(positions, "float32")
         x, y = positions[:, :, :1, None], positions[:, :, 1:, None]  # (B, N, 1, 1)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_lrseg.export import convert
+from keras_lrseg.export.interface import Interface
 from tests.helpers import filled, run, tiny_segmenter
 from tests.training.toys import toy_segmenter
 
@@ -40,7 +41,7 @@ def test_onnx_resizes_to_the_very_size(size, target):
 @pytest.mark.parametrize("make", [tiny_segmenter, toy_segmenter])
 def test_model_for_inference_divides_no_image_and_gives_the_same(make):
     model = filled(make, num_classes=5, include_preprocessing=True)
-    prepare, rest = convert.for_inference(model)
+    prepare, rest = convert.for_inference(model, Interface((64, 96)))
     x = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")
     at_stride = keras.Model(model.input, model.logits)
     expected = run(at_stride, x)

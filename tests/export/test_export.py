@@ -9,7 +9,16 @@ from keras_lrseg.data import load_demo
 from keras_lrseg.export import check, export_onnx, export_saved_model, export_tflite
 from keras_lrseg.export.half_precision import in_float32
 from keras_lrseg.layers import ConvolutionNorm, OffsetLearning, PointwiseConvolution
-from tests.helpers import fill, filled, no_weights, run, tiny_backbone, tiny_segmenter
+from keras_lrseg.models.variants import make_mask_segmenter
+from tests.helpers import (
+    fill,
+    filled,
+    no_weights,
+    run,
+    small_mask_decoders,
+    tiny_backbone,
+    tiny_segmenter,
+)
 from tests.training.toys import toy_dataset, toy_segmenter
 
 # The others leave the conversion to a process of TensorFlow: a few tests show that.
@@ -155,6 +164,26 @@ def test_image_classifier_is_exported(name, tmp_path):
     WRITERS[name](model, tmp_path / name, (64, 96), "confidence")
     softmax = np.exp(expected) / np.exp(expected).sum()
     np.testing.assert_allclose(run_file(tmp_path / name, image), softmax, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def masks():
+    x = keras.Input((None, None, 3))
+    strides = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
+    pyramid = {k: keras.layers.Conv2D(8, 3, n, "same")(x) for k, n in strides.items()}
+    with small_mask_decoders():
+        return make_mask_segmenter(keras.Model(x, pyramid), 5, num_queries=4)
+
+
+@in_this_process
+@pytest.mark.parametrize("name", WRITERS)
+def test_segmenter_of_masks_is_exported(name, masks, tmp_path):
+    path, image = tmp_path / name, picture(64, 96)
+    report = WRITERS[name](masks, path, (64, 96), full_size=True, images=[image])
+    expected = run(masks, image[None].astype("float32"))[0]  # enlarged by the model
+    assert abs(run_file(path, image) - expected).max() < 1e-3 * expected.std()
+    if name == "model.tflite":
+        assert not report.operators.foreign
 
 
 @in_this_process
