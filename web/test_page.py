@@ -200,7 +200,8 @@ def test_labels_of_a_smaller_file_are_those_of_mediapipe_in_python(
         page.close()
     agreement = (labels == labels_of_mediapipe(tmp_path / "land.tflite", image)).mean()
     print(f"{precision}: {agreement:.4%} of {labels.size} labels are equal")
-    assert agreement > 0.999
+    # 8-bit arithmetic rounds the other way here and there; untrained, classes are near.
+    assert agreement > (0.97 if precision in ("dynamic_int8", "int8") else 0.999)
 
 
 def labels_of_mediapipe(model, image):
