@@ -8,6 +8,7 @@ from keras_lrseg.training.losses import (
     ClassificationCrossEntropy,
     SegmentationCrossEntropy,
 )
+from keras_lrseg.training.mask_losses import MaskClassificationLoss
 from keras_lrseg.training.metrics import MeanIoU
 from keras_lrseg.training.optimizers import GroupedAdamW, make_optimizer
 from keras_lrseg.training.plan import plan
@@ -22,6 +23,7 @@ __all__ = [
     "ClassificationRecipe",
     "Devices",
     "GroupedAdamW",
+    "MaskClassificationLoss",
     "MeanIoU",
     "Recipe",
     "SegmentationCrossEntropy",

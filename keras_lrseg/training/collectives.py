@@ -46,13 +46,13 @@ def shared_mean(mean, count):
 
     Args:
         mean: float tensor (), over this device's elements.
-        count: float tensor (), how many those are.
+        count: float tensor (), how many those are, or their weight.
     """
     devices = device_count()
     if devices == 1:
         return mean
     (total,) = _sums([count])
-    part = mean * count * devices / ops.maximum(total, 1)
+    part = mean * count * devices / ops.maximum(total, keras.config.epsilon())
     if keras.config.backend() == "tensorflow":
         return part  # Keras averages the replicas' losses
     # The same value in every process, or one alone would stop at a loss of NaN.
