@@ -37,18 +37,16 @@ def carafe(features, kernels, scale=1):
     side = scale * TILE
     grid = (-(-height // side), -(-width // side))
     matrices = _matrices(kernels, size, scale, grid)
-    return [
-        _join_tiles(ops.matmul(matrices, _windows(x, size, grid)), side, grid)[
-            :, :height, :width
-        ]
-        for x in features
-    ]
+    tiles = [ops.matmul(matrices, _windows(x, size, grid)) for x in features]
+    return [_join_tiles(x, side, grid, (height, width)) for x in tiles]
 
 
 def _matrices(kernels, size, scale, grid):
     """Lay out kernels (B, H, W, k²) as (tiles, outputs, window), mostly zeros."""
     window, side = TILE + size - 1, scale * TILE
     x = _pad(kernels, (0, 0), (grid[0] * side, grid[1] * side))
+    if keras.config.backend() == "torch":
+        return _torch_matrices(x, size, scale, grid[1])
     x = ops.reshape(x, (-1, side, grid[1], side * size**2))
     x = ops.transpose(x, (0, 2, 1, 3))  # (B·rows, columns, side, side·k²)
     x = ops.reshape(x, (-1, size, size))
@@ -58,6 +56,18 @@ def _matrices(kernels, size, scale, grid):
     x = _skew(ops.reshape(x, (-1, TILE, scale * window**2)), 1)
     x = _skew(ops.reshape(x, (-1, TILE, scale * side * window**2)), window)
     return ops.reshape(x, (-1, side**2, window**2))
+
+
+def _torch_matrices(x, size, scale, columns):
+    """The same in one pass: a view of the zeros that are the kernels' places."""
+    window, side = TILE + size - 1, scale * TILE
+    x = x.reshape(-1, TILE, scale, columns, TILE, scale, size, size)
+    x = x.permute(0, 3, 1, 2, 4, 5, 6, 7)  # (B·rows, columns, pixel's axes, k, k)
+    matrices = x.new_zeros((x.shape[0] * columns, side**2, window**2))
+    tile, row, output = side**2 * window**2, side * window**2, window**2
+    strides = (columns * tile, tile, scale * row + window, row, scale * output + 1)
+    matrices.as_strided(x.shape, (*strides, output, window, 1)).copy_(x)
+    return matrices
 
 
 def _skew(x, step):
@@ -85,12 +95,15 @@ def _windows(x, size, grid):
     return ops.reshape(x, (-1, window**2, channels))
 
 
-def _join_tiles(x, side, grid):
-    """(tiles, side², C) to (B, rows·side, columns·side, C)."""
+def _join_tiles(x, side, grid, size):
+    """(tiles, side², C) to (B, height, width, C)."""
     (rows, columns), channels = grid, x.shape[-1]
     x = ops.reshape(x, (-1, columns, side, side * channels))
     x = ops.transpose(x, (0, 2, 1, 3))  # (B·rows, side, columns, side·C)
-    return ops.reshape(x, (-1, rows * side, columns * side, channels))
+    x = ops.reshape(x, (-1, rows * side, columns * side, channels))
+    if tuple(x.shape[1:3]) == size:
+        return x  # LiteRT would copy the whole map
+    return x[:, : size[0], : size[1]]
 
 
 def _pad(x, before, size):

@@ -117,7 +117,9 @@ def cosine_similarities(x, dilation):
         shifted(ops.pad(plane, margin), -row, -column)
         for plane, (row, column) in zip(planes, forward, strict=True)
     ]
-    return ops.concatenate([*mirrored[::-1], *planes], axis=-1)
+    # LiteRT's delegate concatenates five tensors at most.
+    halves = [ops.concatenate(half, axis=-1) for half in (mirrored[::-1], planes)]
+    return ops.concatenate(halves, axis=-1)
 
 
 def _dot(x, y):
