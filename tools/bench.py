@@ -5,6 +5,7 @@ while its workers compute, one at a time.
 """
 
 import csv
+import ctypes
 import datetime
 import importlib
 import json
@@ -288,6 +289,18 @@ def total_memory() -> int:
 
 def available_memory() -> int:
     return kernel_bytes("/proc/meminfo", "MemAvailable")
+
+
+def memory(field: str) -> int:
+    """MiB of this process: "VmRSS" now, "VmHWM" at the peak."""
+    return round(kernel_bytes("/proc/self/status", field) / 2**20)
+
+
+def forget_peak() -> None:
+    """Give freed memory back to the system, and begin a new peak (Linux)."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def versions(*modules: str) -> str:
