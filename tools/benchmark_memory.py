@@ -30,7 +30,6 @@ Example:
 """
 
 import argparse
-import ctypes
 import itertools
 import time
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ import numpy as np
 BACKENDS = ("tensorflow", "jax", "torch")
 MODELS = {"LRFormerS": {}, "SegFormerB2": {"decoder_channels": 768}}
 NUM_CLASSES = 150
-MIB, GIB = 2**20, 2**30
+GIB = 2**30
 
 
 def main() -> None:
@@ -193,17 +192,17 @@ def answers(backend: str, model: str, size: int) -> Iterator[dict]:
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (1, size, size, 3)).astype("float32")
     labels = random.integers(0, NUM_CLASSES, (1, size, size), dtype="int32")
-    built = memory("VmRSS")
+    built = bench.memory("VmRSS")
     yield {
         "versions": bench.versions("keras", backend),
         "built_mib": built,
         "attention_flops": profile(segmenter, (size, size)).attention_flops,
     }
     seconds = step(segmenter, images, labels)
-    yield {"first_peak_mib": memory("VmHWM"), "first_step_s": f"{seconds:.1f}"}
-    forget_peak()
+    yield {"first_peak_mib": bench.memory("VmHWM"), "first_step_s": f"{seconds:.1f}"}
+    bench.forget_peak()
     seconds = step(segmenter, images, labels)
-    peak = memory("VmHWM")
+    peak = bench.memory("VmHWM")
     yield {
         "second_peak_mib": peak,
         "step_mib": peak - built,
@@ -218,18 +217,6 @@ def step(model, images, labels) -> float:
     if not np.isfinite(loss):
         raise FloatingPointError(f"The loss is {loss}")
     return time.perf_counter() - start
-
-
-def memory(field: str) -> int:
-    """MiB of this process: "VmRSS" now, "VmHWM" at the peak."""
-    return round(bench.kernel_bytes("/proc/self/status", field) / MIB)
-
-
-def forget_peak() -> None:
-    """Give freed memory back to the system, and begin a new peak."""
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
-        libc.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":
