@@ -153,17 +153,12 @@ def read_weighted(values, column, row, weight):
         for i, v in _two_pixels(row, height)
         for j, w in columns
     ]
-    if keras.config.backend() != "jax":  # whose gradient takes twice as long this way
-        corners = [[ops.concatenate(x, axis=-1) for x in zip(*corners, strict=True)]]
-    table = ops.reshape(values, (-1, channels // heads))
-    return sum(
-        _weighted_rows(
-            table,
-            ops.reshape(index, (-1, points * 4 // len(corners))),
-            ops.cast(ops.reshape(w, (-1, points * 4 // len(corners))), table.dtype),
-        )
-        for index, w in corners
+    index, weight = (
+        ops.reshape(ops.concatenate(x, axis=-1), (-1, 4 * points))
+        for x in zip(*corners, strict=True)
     )
+    table = ops.reshape(values, (-1, channels // heads))
+    return _weighted_rows(table, index, ops.cast(weight, table.dtype))
 
 
 def _two_pixels(position, size):
@@ -191,16 +186,11 @@ def _weighted_rows(table, index, weight):
 
         # One operator that never holds what it reads.
         return F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
-    samples, depth = index.shape[1], table.shape[1]
-    rows = _gather(table, ops.reshape(index, (-1,)))
-    rows = ops.reshape(rows, (-1, samples, depth))
-    return ops.squeeze(ops.matmul(weight[:, None], rows), axis=1)
-
-
-def _gather(table, index):
-    """`keras.ops.take` would check each index."""
     if keras.config.backend() == "jax":
-        return table.at[index].get(mode="promise_in_bounds")
+        from keras_lrseg.layers.jax_rows import weighted_rows
+
+        return weighted_rows(table, index, weight)
     import tensorflow as tf
 
-    return tf.gather(table, index)
+    rows = tf.gather(table, index)  # (M, K, depth), without a check of each index
+    return ops.squeeze(ops.matmul(weight[:, None], rows), axis=1)
