@@ -25,8 +25,8 @@ class Profile:
     Args:
         params: trainable and frozen weights; the statistics of batch norms are none.
         flops: multiply-accumulates of convolutions, linear maps and attention products.
-            Pooling, resizing, norms and activations are left out; so is, as in the
-            papers, what makes logits per class of classified masks.
+            Pooling, resizing, norms and activations are left out; so is, as in
+            LRFormer's paper, what makes logits per class of classified masks.
         conv_flops: those of convolutions alone.
         attention_flops: those of the products that are no layer of their own:
             attention, Offset Learning, matrix factorisation, reassembly.
