@@ -39,13 +39,16 @@ class MaskClassificationSegmenter(keras.Model):
     Output: float32 (B, H, W, num_classes), whatever the dtype policy: each class's
     probabilities times the masks', summed over the queries, see `ClassesOfMasks`.
 
-    `predictions` holds all that the mask decoder predicts, symbolic pairs of class and
-    mask logits, the last of which is the result. For deep supervision:
+    `fit` supervises all that the mask decoder predicts: called with `training=True` the
+    model returns these pairs of class and mask logits, the last of which is what the
+    result is made of. `predictions` holds them as symbolic tensors.
+
+    Example:
 
     >>> model = MaskClassificationSegmenter(
     ...     backbone, DeformablePixelDecoder(), MaskedAttentionDecoder(150)
     ... )
-    >>> every = keras.Model(model.input, model.predictions)
+    >>> model.compile(optimizer, MaskClassificationLoss(), metrics=[MeanIoU(150)])
     """
 
     def __init__(
@@ -86,6 +89,9 @@ class MaskClassificationSegmenter(keras.Model):
         # Symbolic, at the mask features' stride; no lists, which Keras would wrap.
         self.predictions = tuple(map(tuple, predictions))
         self.logits = logits  # the same
+        self.seed_generator = keras.random.SeedGenerator()  # of the loss
+        self._predict_all = keras.Function(images, predictions)
+        self._compose = keras.Function([*predictions[-1], images], self.output)
         self.num_classes = self.output_shape[-1]
         self.classes = classes
         self.palette = palette
@@ -106,7 +112,35 @@ class MaskClassificationSegmenter(keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
+        if training:
+            return self._all_predictions(inputs)
         return super().call(inputs, training=training, mask=mask)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The loss of all predictions; in an evaluation they are made once more."""
+        if not getattr(self.loss, "of_predictions", False):
+            raise ValueError(
+                f"{type(self).__name__} expects a loss of masks. Type model.compile("
+                f"optimizer, MaskClassificationLoss()). Received: loss={self.loss}"
+            )
+        self._compile_loss.built = True  # or Keras traces this in every call
+        if not isinstance(y_pred, (list, tuple)):
+            y_pred = self._all_predictions(x)
+        loss = self.loss(y, y_pred, sample_weight, seed=self.seed_generator)
+        return sum(map(ops.sum, self.losses), loss)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if isinstance(y_pred, (list, tuple)) and len(self.metrics) > 1:
+            y_pred = self._compose([*y_pred[-1], self._as_input(x)])
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _all_predictions(self, images):
+        return self._predict_all(self._as_input(images))
+
+    def _as_input(self, images):
+        return ops.convert_to_tensor(images, self.input.dtype)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -80,7 +80,7 @@ class ClassificationRecipe(Recipe):
             **position,
         )
 
-    def loss(self) -> keras.losses.Loss:
+    def loss(self, model: keras.Model) -> keras.losses.Loss:
         return ClassificationCrossEntropy()
 
     def validation(self, dataset) -> keras.callbacks.Callback:

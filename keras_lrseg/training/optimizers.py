@@ -8,8 +8,19 @@ from keras import ops
 from keras_lrseg.training.collectives import everywhere, reduce_gradients
 from keras_lrseg.training.schedule import WarmupCosine, WarmupPolynomial
 
-# Names of the variables that weight decay leaves alone: norms, biases and scales.
-NO_DECAY = ("gamma", "beta", "bias", "scale", "attention_bias")
+# Names of the variables that weight decay leaves alone: norms, biases, scales, and what
+# is learnt for positions, levels and queries.
+NO_DECAY = (
+    "gamma",
+    "beta",
+    "bias",
+    "scale",
+    "attention_bias",
+    "bias_table",
+    "query_features",
+    "query_embeddings",
+    "level_embeddings",
+)
 
 
 def make_optimizer(
@@ -33,8 +44,8 @@ def make_optimizer(
     The groups are made of the model's parts: the backbone is what `model.backbone`
     holds, the head all the rest. The authors look for words in names instead, so that
     in OffSeg `talking_head` layers of the backbone learn at the head's rate. Norms,
-    biases and layer scales do not decay here wherever they are; in the authors' code
-    only the backbone's norms do not.
+    biases, layer scales and learnt embeddings do not decay here wherever they are; in
+    the authors' code biases do, and the decoders' norms but for Mask2Former's.
 
     Args:
         model: with its layers frozen already, if any are to be.

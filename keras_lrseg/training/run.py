@@ -90,7 +90,7 @@ def train(
             schedule=recipe.schedule,
             accumulation_steps=parts if parts > 1 else None,
         ),
-        loss=recipe.loss(),
+        loss=recipe.loss(model),
         jit_compile={"auto": "auto", "yes": True, "no": False}[recipe.jit_compile],
     )
     start = restore_latest(model, out / "checkpoints") if resume else 0

@@ -5,11 +5,12 @@ import pathlib
 
 import keras
 
-from keras_lrseg import data
+from keras_lrseg import data, models
 from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.evaluation import TestSettings
 from keras_lrseg.training.callbacks import Validation
 from keras_lrseg.training.losses import SegmentationCrossEntropy
+from keras_lrseg.training.mask_losses import MaskClassificationLoss
 from keras_lrseg.training.recipe import Recipe
 
 WHOLE_IMAGE = TestSettings()
@@ -107,7 +108,10 @@ class SegmentationRecipe(Recipe):
             **position,
         )
 
-    def loss(self) -> keras.losses.Loss:
+    def loss(self, model: keras.Model) -> keras.losses.Loss:
+        """Return the loss of pixels, or of masks for a model that classifies masks."""
+        if isinstance(model, models.MaskClassificationSegmenter):
+            return MaskClassificationLoss()
         return SegmentationCrossEntropy()
 
     def validation(self, dataset) -> keras.callbacks.Callback:

@@ -1,6 +1,7 @@
 """Classified masks to logits per class, any size, and the way to every prediction."""
 
 import functools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -11,13 +12,18 @@ from keras_lrseg import MaskClassificationSegmenter
 from keras_lrseg.backbones import LRFormerBackbone
 from keras_lrseg.decoders import DeformablePixelDecoder, MaskedAttentionDecoder
 from keras_lrseg.models.mask_segmenter import ClassesOfMasks
+from keras_lrseg.training import MaskClassificationLoss
+from tests.checkpoints import test_mask2former
 from tests.helpers import (
     TINY,
     as_json,
     assert_same_model,
     filled,
     images,
+    load_state,
+    loss_and_gradients,
     normal,
+    numpy,
     run,
     run_dynamic,
     saved_and_loaded,
@@ -106,6 +112,53 @@ def test_every_prediction_is_at_hand_for_deep_supervision():
     logits = run(ClassesOfMasks(), [*predictions[-1], like])
     expected = run(model, pictures())
     assert abs(logits - expected).max() <= 1e-4 * expected.std()
+
+
+def test_loss_and_gradients_are_those_of_transformers():
+    theirs, ours = test_mask2former.transformers_model(), filled(test_mask2former.tiny)
+    torch = pytest.importorskip("torch")
+    load_state(ours, {k: v.numpy() for k, v in theirs.state_dict().items()})
+    x = images(0, 64, 96, batch=3)
+    cells = np.random.default_rng(0).integers(0, test_mask2former.CLASSES, (3, 4, 6))
+    cells[0, 1], cells[1, :, 2:], cells[2] = 255, 5, 255  # the last is not labelled
+    labels = cells.repeat(16, axis=1).repeat(16, axis=2)
+
+    loss = MaskClassificationLoss(num_points=200)
+    points = np.random.default_rng(1).random((sum(loss.parts), 2)).astype("float32")
+    of_size = dict(
+        zip(loss.parts, np.split(points, np.cumsum(loss.parts)[:-1]), strict=True)
+    )
+
+    def rand(masks, count, _, device):
+        return torch.from_numpy(of_size[count]).repeat(masks, 1, 1)
+
+    theirs.criterion.num_points = theirs.criterion.matcher.num_points = 200
+    classes = [np.setdiff1d(image, [255]) for image in labels]
+    shown = zip(labels, classes, strict=True)
+    masks = [np.equal.outer(own, image).astype("float32") for image, own in shown]
+    with mock.patch.object(torch, "rand", rand):
+        expected = theirs(
+            torch.from_numpy(x.transpose(0, 3, 1, 2)),
+            mask_labels=[torch.from_numpy(m) for m in masks],
+            class_labels=[torch.from_numpy(own) for own in classes],
+        ).loss
+    expected.backward()
+    # Gradients under the weights' names, so that a second model takes them.
+    gradients = {
+        name: np.zeros(w.shape, "float32") if w.grad is None else w.grad.numpy()
+        for name, w in theirs.named_parameters()
+    }
+    other = load_state(filled(test_mask2former.tiny), gradients)
+
+    every = keras.Model(ours.input, ours.predictions)
+    everywhere = np.broadcast_to(points, (3, *points.shape))
+    with mock.patch.object(keras.random, "uniform", return_value=everywhere):
+        value, own = loss_and_gradients(every, lambda y: loss(labels, y), x)
+    assert value == pytest.approx(expected.item(), rel=1e-4)
+    norms = [np.linalg.norm(numpy(w)) for w in other.trainable_weights]
+    for weight, a, norm in zip(other.trainable_weights, own, norms, strict=True):
+        error = np.linalg.norm(a - numpy(weight))
+        assert error <= 0.01 * norm + 1e-5 * max(norms), weight.path
 
 
 def test_logits_may_stay_at_the_stride_of_the_masks():

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_lrseg import SemanticSegmenter
+from keras_lrseg import MaskClassificationSegmenter, SemanticSegmenter
 from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.decoders import DeformablePixelDecoder, MaskedAttentionDecoder
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], "uint8")
 CLASSES = ("red", "green", "blue")
@@ -46,4 +47,25 @@ def toy_segmenter(num_classes=3, classifier=None, **settings):
     classifier = classifier or keras.layers.Conv2D(num_classes, 1, name="classifier")
     return SemanticSegmenter(
         backbone, decoder, classifier, **{"dropout_rate": 0.2, **settings}
+    )
+
+
+def toy_mask_segmenter(num_classes=3, dtype=None, **settings):
+    """Mask2Former's decoders, as small as they can be, on four convolutions."""
+    images = x = keras.Input((None, None, 3))
+    pyramid = {}
+    for level, stride in (("P2", 4), ("P3", 2), ("P4", 2), ("P5", 2)):
+        x = keras.layers.Conv2D(
+            8, 3, stride, padding="same", activation="relu", dtype=dtype
+        )(x)
+        pyramid[level] = x
+    return MaskClassificationSegmenter(
+        keras.Model(images, pyramid),
+        DeformablePixelDecoder(
+            32, depth=1, num_heads=1, num_points=1, hidden_channels=8, dtype=dtype
+        ),
+        MaskedAttentionDecoder(
+            num_classes, 5, depth=1, num_heads=1, hidden_channels=8, dtype=dtype
+        ),
+        **settings,
     )
