@@ -11,13 +11,18 @@ AdamW, 6e-5 after 1,500 steps of warm-up, then linearly to 0; decoder and classi
 learn at ten times the rate. Images are resized to a short side of 512 (LRFormer-L: 640)
 times 0.5 to 2, then cropped. Every model starts from a backbone trained on ImageNet.
 
+With a query decoder (LRFormer+, Mask2Former): 1e-4 without warm-up, times
+(1 - step / steps)^0.9; the backbone learns at a tenth of the rate. The norm of all
+gradients together is clipped at 0.1 or 0.01. The largest models see 640×640.
+
 `expected` is the published validation mIoU in percent, where we know it; for SegFormer
-and SegNeXt that of their own papers. We have trained none of these to the end.
+and SegNeXt that of their own papers, for Mask2Former MMSegmentation's. We have trained
+none of these to the end.
 """
 
 from dataclasses import replace
 
-from keras_lrseg.evaluation import paper_settings
+from keras_lrseg.evaluation import TestSettings, paper_settings
 from keras_lrseg.training import SegmentationRecipe, recipe_rows
 
 LRFORMER = SegmentationRecipe(
@@ -48,8 +53,27 @@ SEGFORMER = replace(
     OFFSEG, classifier="pixel", test=paper_settings("ade20k", "SegFormer")
 )
 SEGNEXT = replace(OFFSEG, test=paper_settings("ade20k", "SegNeXt"))
+QUERIES = replace(
+    LRFORMER,
+    learning_rate=1e-4,
+    warmup_steps=0,
+    power=0.9,
+    weight_decay=0.05,
+    head_multiplier=1.0,
+    backbone_multiplier=0.1,
+    global_clipnorm=None,  # each row has its own
+    test=TestSettings(512, 2048, pad=32),
+)
+QUERIES_640 = replace(
+    QUERIES,
+    initial="ImageNet-22K",
+    crop=(640, 640),
+    short_side=640,
+    test=TestSettings(640, 2560, pad=32),
+)
 
 COLUMNS = "drop_path_rate expected"
+CLIPPED = "drop_path_rate global_clipnorm expected"
 RECIPES = {
     **recipe_rows(
         LRFORMER,
@@ -110,5 +134,34 @@ RECIPES = {
         ("SegNeXtT+offset", 0.1, 43.0),
         ("SegNeXtS+offset", 0.1, None),
         ("SegNeXtB+offset", 0.1, None),
+    ),
+    **recipe_rows(
+        QUERIES,
+        CLIPPED,
+        ("LRFormerTPlus", 0.2, 0.01, 49.4),
+        ("LRFormerSPlus", 0.3, 0.1, 51.3),
+        ("LRFormerBPlus", 0.4, 0.1, 53.7),
+        ("Mask2FormerSwinT", 0.3, 0.01, 48.7),
+        ("Mask2FormerSwinS", 0.3, 0.01, 51.2),
+    ),
+    **recipe_rows(
+        QUERIES_640,
+        CLIPPED,
+        ("LRFormerLPlus", 0.6, 0.1, 55.8),
+        ("LRFormerXLPlus", 0.4, 0.1, 58.1),
+        ("Mask2FormerSwinB", 0.3, 0.01, 53.9),
+        ("Mask2FormerSwinL", 0.3, 0.01, 56.0),
+    ),
+    **recipe_rows(
+        replace(QUERIES, classifier="offset"),
+        CLIPPED,
+        ("Mask2FormerSwinT+offset", 0.3, 0.01, None),
+        ("Mask2FormerSwinS+offset", 0.3, 0.01, None),
+    ),
+    **recipe_rows(
+        replace(QUERIES_640, classifier="offset"),
+        CLIPPED,
+        ("Mask2FormerSwinB+offset", 0.3, 0.01, None),
+        ("Mask2FormerSwinL+offset", 0.3, 0.01, None),
     ),
 }

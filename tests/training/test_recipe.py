@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -118,7 +119,8 @@ def test_recipes_hold_the_papers_numbers():
     }
     for name, (batch, steps, crop) in paper.items():
         for row, recipe in load_recipes(ROOT / "recipes" / f"{name}.py").items():
-            if "/" in row or (name, row) == ("ade20k", "LRFormerL"):
+            of_masks = "Plus" in row or row.startswith("Mask2Former")
+            if "/" in row or of_masks or (name, row) == ("ade20k", "LRFormerL"):
                 continue
             assert recipe.dataset == name
             assert (recipe.batch_size, recipe.steps, recipe.crop) == (
@@ -135,6 +137,16 @@ def test_recipes_hold_the_papers_numbers():
     assert ade20k["LRFormerS/ablation"].steps == 80_000
     rates = [ade20k[f"LRFormer{v}"].drop_path_rate for v in "TSBL"]
     assert rates == [0.1, 0.2, 0.4, 0.6]
+    tiny, large = ade20k["LRFormerTPlus"], ade20k["Mask2FormerSwinL+offset"]
+    for recipe, crop in ((tiny, 512), (large, 640)):
+        assert recipe.crop == (crop, crop)
+        assert recipe.test.short_side == recipe.short_side == crop
+        assert (recipe.batch_size, recipe.steps) == (16, 160_000)
+        assert (recipe.learning_rate, recipe.weight_decay) == (1e-4, 0.05)
+        assert (recipe.power, recipe.warmup, recipe.global_clipnorm) == (0.9, 0, 0.01)
+        assert (recipe.backbone_multiplier, recipe.head_multiplier) == (0.1, 1.0)
+    rates = [ade20k[f"LRFormer{v}Plus"].drop_path_rate for v in ("T", "S", "B", "XL")]
+    assert rates == [0.2, 0.3, 0.4, 0.4]
     imagenet = load_recipes(ROOT / "recipes" / "imagenet1k.py")["LRFormerSClassifier"]
     assert (imagenet.batch_size, imagenet.learning_rate) == (1024, 1e-3)
     assert imagenet.steps * imagenet.batch_size / 1_281_167 == pytest.approx(
@@ -154,6 +166,13 @@ def test_plan_needs_neither_data_nor_weights(tmp_path):
     assert "No such folder: /nowhere" in text
     assert f"{tmp_path / 'run' / 'model.keras'}: the trained model" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_plan_of_masks_counts_their_decoders(tmp_path):
+    recipe = load_recipes(ROOT / "recipes" / "ade20k.py")["LRFormerTPlus"]
+    text = plan(dataclasses.replace(recipe, root="/nowhere"), tmp_path / "run")
+    assert re.search(r"parameters +3[01]\.\d+ M", text)
+    assert "global_clipnorm      0.01" in text
 
 
 def test_plan_of_what_is_complete_misses_nothing(tmp_path):
