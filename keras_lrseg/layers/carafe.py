@@ -11,6 +11,8 @@ gradient is made of the same operations. No tensor has more than four axes.
 import keras
 from keras import ops
 
+from keras_lrseg.layers.convolution import _on_jax_cpu
+
 TILE = 4
 
 
@@ -32,6 +34,14 @@ def carafe(features, kernels, scale=1):
 
     Reference: CARAFE (Wang et al., ICCV 2019), the reassembly module, with one group.
     """
+    if _on_jax_cpu():
+        from keras_lrseg.layers import jax_carafe
+
+        return jax_carafe.carafe(_by_tiles, features, kernels, scale)
+    return _by_tiles(features, kernels, scale)
+
+
+def _by_tiles(features, kernels, scale):
     _, height, width, taps = ops.shape(kernels)
     size = round(taps**0.5)
     side = scale * TILE
