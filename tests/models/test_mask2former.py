@@ -67,7 +67,7 @@ def test_offset_learning_adds_two_projections(classifier, params):
     assert (MaskOffsetLearning in kinds) == (classifier == "offset")
 
 
-@pytest.mark.parametrize("name", DROP_PATH_RATES)
+@pytest.mark.parametrize("name", slow_beyond(*DROP_PATH_RATES))
 def test_drop_path_is_that_of_the_papers(name):
     backbone = make(name, 150).backbone
     assert backbone.get_config()["drop_path_rate"] == DROP_PATH_RATES[name]
