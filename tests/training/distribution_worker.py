@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -15,11 +16,13 @@ from keras_lrseg import SemanticSegmenter
 from keras_lrseg.data import training_pipeline
 from keras_lrseg.layers import batch_norm
 from keras_lrseg.training import (
+    MaskClassificationLoss,
     SegmentationCrossEntropy,
     make_optimizer,
     restore_latest,
     save_state,
 )
+from keras_lrseg.training.collectives import reduce_gradients
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
 from tests.training.toys import toy_dataset
@@ -135,6 +138,50 @@ def overflow(out):
         assert to_numpy(optimizer.dynamic_scale) == optimizer.initial_scale / 2
 
 
+def mask_loss(scales, device, devices):
+    """The loss of this device's part of images that show 4, 1, 0 and 2 classes."""
+    rng = np.random.default_rng(0)
+    labels = np.full((4, 12, 12), 255)
+    for image, count in zip(labels, (4, 1, 0, 2), strict=True):
+        image[: 3 * count] = np.repeat(np.arange(count), 3)[:, None]
+    classes = rng.standard_normal((4, 5, 6)).astype("float32")
+    masks = rng.standard_normal((4, 6, 6, 5)).astype("float32")
+    labels, classes, masks = (
+        keras.ops.convert_to_tensor(x.reshape(devices, -1, *x.shape[1:]))[device]
+        for x in (labels.astype("int32"), classes, masks)
+    )
+    loss = MaskClassificationLoss(num_points=50)
+    points = rng.random((1, sum(loss.parts), 2)).astype("float32")
+    points = np.repeat(points, 4 // devices, axis=0)
+    with mock.patch.object(keras.random, "uniform", return_value=points):
+        return loss(labels, [[classes * scales[:, None], masks * scales]])
+
+
+def masks(out):
+    """Write the loss of masks over all devices, and its gradient."""
+    out = pathlib.Path(out)
+    with distribute("data") as devices:
+        scales = keras.Variable(np.linspace(0.5, 2, 5, dtype="float32"))
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            @tf.function
+            def replica():
+                device = tf.distribute.get_replica_context().replica_id_in_sync_group
+                with tf.GradientTape() as tape:
+                    value = mask_loss(scales.value, device, 2)
+                return value, reduce_gradients([tape.gradient(value, scales.value)])[0]
+
+            parts, gradients = devices.strategy.run(replica)
+            value, gradient = sum(parts.values), gradients.values[0]
+        else:
+            value = mask_loss(scales.value, devices.shard[0], 2)
+            value.backward()
+            (gradient,) = reduce_gradients([scales.value.grad])
+        path = out / f"{devices.shard[0]}.npz"
+        np.savez(path, value=to_numpy(value), gradient=to_numpy(gradient))
+
+
 def outside(out):
     """Prepare a model that was not made where it is to be trained."""
     model = small_segmenter()
@@ -163,7 +210,7 @@ if __name__ == "__main__":
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], cpus
         )
-    tasks = {task.__name__: task for task in (train, overflow, outside, foreign)}
+    tasks = {task.__name__: task for task in (train, overflow, masks, outside, foreign)}
     try:
         tasks[sys.argv[1]](**json.loads(sys.argv[2]))
     except ValueError as error:

@@ -12,6 +12,8 @@ import pytest
 
 from keras_lrseg.training import precision
 from keras_lrseg.training.distribution import Devices, distribute
+from tests.helpers import loss_and_gradients
+from tests.training.distribution_worker import mask_loss
 from tests.training.toys import toy_segmenter
 
 BACKEND = keras.config.backend()
@@ -163,6 +165,20 @@ def test_processes_drop_different_features_and_stay_together(tmp_path):
 @pytest.mark.skipif(BACKEND == "jax", reason="its gradients are those of all devices")
 def test_overflow_on_one_device_leaves_the_step_out_on_all(tmp_path):
     finish(start("overflow", tmp_path, 2))
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="a step is one program over all devices")
+def test_loss_of_masks_is_that_of_all_devices(tmp_path):
+    finish(start("masks", tmp_path, 2))
+    layer = keras.layers.EinsumDense("bq,q->bq", 5)  # a weight for each query
+    layer.build((1, 5))
+    layer.kernel.assign(np.linspace(0.5, 2, 5))
+    value, (gradient,) = loss_and_gradients(
+        layer, lambda x: mask_loss(x[0], 0, 1), np.ones((1, 5), "float32")
+    )
+    for result in results(tmp_path):
+        np.testing.assert_allclose(result["value"], value, rtol=1e-5)
+        np.testing.assert_allclose(result["gradient"], gradient, rtol=1e-4, atol=1e-6)
 
 
 def refused(process):
