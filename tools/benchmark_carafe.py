@@ -3,20 +3,22 @@
 A run is all that OffSeg's decoder reassembles for an image of 512×512: four calls in
 each of its three FreqFusions, batch 1, float32. The forms:
 
-    tiles    keras_lrseg: products of the matrices of small tiles (layers/carafe.py)
+    library  keras_lrseg (layers/carafe.py): products of the matrices of small tiles; on
+             JAX shifted maps, which XLA fuses, but for the gradient
     shifts   k² shifted maps, multiplied by their weights and added
     unfold   the neighbours of each pixel side by side, k² copies of the map, and one
              product of matrices for each pixel
 
 each in Keras with every backend, `shifts` and `unfold` in plain PyTorch too ("plain").
 `forward` is without gradients, `step` with those of the maps and of the kernels; their
-MiB are what resident memory grows by at most. Ratios are to the tiles of the same
-backend. Rounds are interleaved, see `bench.Rounds`; the rows of a model are added to
-the CSV when its rounds are over. Linux only.
+MiB are what resident memory grows by at most (Linux), which says nothing of TensorFlow:
+it keeps what it frees. Ratios are to the library with the same backend. Rounds are
+interleaved, see `bench.Rounds`; the rows of a model are added to the CSV when its
+rounds are over.
 
 Example:
     python tools/benchmark_carafe.py
-    python tools/benchmark_carafe.py --models OffSegT --backends torch --rounds 3
+    python tools/benchmark_carafe.py --models OffSegT --contenders torch --rounds 3
 """
 
 import argparse
@@ -32,7 +34,7 @@ BACKENDS = {
     "torch": "torch",
     "plain": "torch",
 }
-FORMS = ("tiles", "shifts", "unfold")
+FORMS = ("library", "shifts", "unfold")
 WIDTHS = {"OffSegT": (32, 32, 64, 128), "OffSegB": (32, 64, 128, 256)}  # of P2 to P5
 
 
@@ -77,7 +79,7 @@ def measure(model: str, arguments: argparse.Namespace) -> list[dict]:
         f"{name} {form}": ([*command, name, form], BACKENDS[name])
         for name in arguments.contenders
         for form in FORMS
-        if (name, form) != ("plain", "tiles")
+        if (name, form) != ("plain", "library")
     }
     settings = (arguments.warm_ups, arguments.rounds, arguments.threads)
     rounds = bench.Rounds(contenders, *settings)
@@ -87,7 +89,7 @@ def measure(model: str, arguments: argparse.Namespace) -> list[dict]:
 def make_row(name, model, rounds, arguments) -> dict:
     """A row of the CSV."""
     contender, form = name.split()
-    tiles = f"{BACKENDS[contender]} tiles"
+    library = f"{BACKENDS[contender]} library"
     return {
         **bench.machine(),
         "contender": contender,
@@ -98,9 +100,9 @@ def make_row(name, model, rounds, arguments) -> dict:
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "forward_ms": f"{1e3 * rounds.median(name):.1f}",
-        "forward_ratio": rounds.ratio(name, to=tiles),
+        "forward_ratio": rounds.ratio(name, to=library),
         "step_ms": f"{1e3 * rounds.median(name, 'step'):.1f}",
-        "step_ratio": rounds.ratio(name, "step", to=tiles),
+        "step_ratio": rounds.ratio(name, "step", to=library),
         "forward_mib": round(rounds.median(name, "forward_mib")),
         "step_mib": round(rounds.median(name, "step_mib")),
     }
@@ -231,7 +233,7 @@ def every_call(form):
 
     from keras_lrseg.layers import carafe
 
-    if form != "tiles":
+    if form != "library":
         carafe = getattr(carafe_forms, form)
 
     def reassemble(inputs):

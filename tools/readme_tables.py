@@ -122,6 +122,36 @@ def offset_table(rows: list[dict]) -> str:
     return markdown(header, body) + caption(note, rows)
 
 
+def carafe_table(rows: list[dict]) -> str:
+    """A line for each contender and form, three columns for each model."""
+    rows = newest(rows, ("model", "contender", "form"))
+    models = sorted({row["model"] for row in rows}, key=MODELS.index)
+    names, lines = {**BACKENDS, "plain": CONTENDERS["plain"]}, {}
+    for row in rows:
+        line = lines.setdefault((names[row["contender"]], row["form"]), {})
+        line[row["model"]] = [
+            milliseconds(row["forward_ms"], row["forward_ratio"]),
+            milliseconds(row["step_ms"], row["step_ratio"]),
+            # TensorFlow keeps what it frees: that it takes no more says nothing.
+            f"{row['forward_mib']} / {row['step_mib']}"
+            if row["backend"] != "tensorflow"
+            else "",
+        ]
+    header = ["in", "form"]
+    for model in models:
+        header += [f"{model}: forward", "with gradients", "MiB of each"]
+    body = [
+        [*key, *(cell for model in models for cell in line.get(model, [""] * 3))]
+        for key, line in lines.items()
+    ]
+    note = (
+        "Median of all reassemblies of a decoder for 512×512 pixels, batch 1, float32, "
+        f"{values(rows, 'threads')} threads, and what resident memory grows by; in "
+        "brackets the ratio to the library with the same backend"
+    )
+    return markdown(header, body) + caption(note, rows)
+
+
 def memory_table(rows: list[dict]) -> str:
     """A line for each model, backend and size."""
     rows = newest(rows, ("model", "backend", "height", "width"))
@@ -275,6 +305,7 @@ TABLES = {
     "quantization": quantization_table,
     "forward_offseg": forward_table,
     "offset_learning": offset_table,
+    "carafe": carafe_table,
     "memory": memory_table,
     "profile_lrformer": profile_table,
     "profile_offseg": offseg_profile_table,

@@ -5,7 +5,8 @@ the map, or a k²-fold copy of it. Here the map is cut into tiles of 4×4 pixels
 outputs of a tile read one window of (4+k-1)² pixels, so a tile is one product of a
 matrix, its kernels, with the window. For k = 5 windows hold the map four times, not 25
 times, and the products, 2.6 times as many, run at the speed of matrix products. The
-gradient is made of the same operations. No tensor has more than four axes.
+gradient is made of the same operations. No tensor has more than four axes. On JAX's CPU
+only the gradient is computed so, see `jax_carafe`.
 """
 
 import keras
