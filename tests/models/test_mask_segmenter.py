@@ -31,6 +31,8 @@ from tests.helpers import (
 )
 
 SIZE = (33, 47)
+is_jax = keras.config.backend() == "jax"
+slow_on_jax = pytest.mark.slow if is_jax else lambda test: test
 
 
 def tiny(dtype=None, **settings):
@@ -114,6 +116,7 @@ def test_every_prediction_is_at_hand_for_deep_supervision():
     assert abs(logits - expected).max() <= 1e-4 * expected.std()
 
 
+@slow_on_jax  # it compiles for most of a minute
 def test_loss_and_gradients_are_those_of_transformers():
     theirs, ours = test_mask2former.transformers_model(), filled(test_mask2former.tiny)
     torch = pytest.importorskip("torch")
