@@ -7,6 +7,7 @@ from keras_lrseg.decoders.levels import check_levels
 from keras_lrseg.layers import ConvolutionNorm, resize_bilinear
 
 
+@keras.saving.register_keras_serializable(package="keras_lrseg")
 class ContextDecoder(keras.layers.Layer):
     """Fuse P3, P4 and P5 at stride 8, then add context to each pixel.
 
