@@ -221,7 +221,7 @@ def segmenter_with_regions() -> type:
                 return self.both(inputs, training=True)
             return super().call(inputs, training=training, mask=mask)
 
-        def compute_loss(self, x=None, y=None, y_pred=None, **_):
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
             if not isinstance(y_pred, list):
                 return self.loss(y, y_pred)
             logits, regions = y_pred
