@@ -116,11 +116,11 @@ def test_profile_prints_a_table_or_one_json_object(run):
     assert succeed(command) == f"{expected}\n"
 
 
-def test_profile_takes_a_models_name_and_its_number_of_classes():
-    command = "profile LRFormerT --size 64 64 --json"
+def test_profile_takes_a_models_name_and_its_number_of_classes(toy):
+    command = "profile Toy --size 64 64 --json"
     three = json.loads(succeed(f"{command} --num-classes 3"))
     four = json.loads(succeed(f"{command} --num-classes 4"))
-    assert four["params"] - three["params"] == 64 + 1
+    assert four["params"] - three["params"] == 8 + 1
 
 
 def test_classifier_is_the_models_own_unless_one_is_given(monkeypatch):

@@ -1,10 +1,24 @@
 """Small generated images and masks, in folders and in memory."""
 
+import pathlib
+
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_lrseg.data import SegmentationDataset
+
+
+def pytest_collection_modifyitems(items):
+    """Nothing here touches a backend but `fit`: once is enough."""
+    once = pytest.mark.skipif(
+        keras.config.backend() != "torch", reason="runs on PyTorch, the same on all"
+    )
+    for item in items:
+        here = pathlib.Path(__file__).parent in item.path.parents
+        if here and not item.name.startswith("test_fit"):
+            item.add_marker(once)
 
 
 def random_pair(rng, height, width, num_classes=4):

@@ -155,15 +155,22 @@ def classifier(classes=None):
 
 
 @in_this_process
-@pytest.mark.parametrize("name", WRITERS)
-def test_image_classifier_is_exported(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("model.tflite", "labels"),
+        ("model.tflite", "confidence"),
+        ("model.onnx", "labels"),
+        ("model", "confidence"),
+    ],
+)
+def test_image_classifier_is_exported(name, output, tmp_path):
     model, image = fill(classifier()), picture(64, 96)
-    expected = run(model, image[None].astype("float32"))[0]
-    WRITERS[name](model, tmp_path / name, (64, 96), "labels")
-    assert run_file(tmp_path / name, image) == expected.argmax()
-    WRITERS[name](model, tmp_path / name, (64, 96), "confidence")
-    softmax = np.exp(expected) / np.exp(expected).sum()
-    np.testing.assert_allclose(run_file(tmp_path / name, image), softmax, atol=1e-4)
+    logits = run(model, image[None].astype("float32"))[0]
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    WRITERS[name](model, tmp_path / name, (64, 96), output)
+    expected = logits.argmax() if output == "labels" else softmax
+    np.testing.assert_allclose(run_file(tmp_path / name, image), expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +183,10 @@ def masks():
 
 
 @in_this_process
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name",
+    ["model.onnx", "model.tflite", pytest.param("model", marks=pytest.mark.slow)],
+)
 def test_segmenter_of_masks_is_exported(name, masks, tmp_path):
     path, image = tmp_path / name, picture(64, 96)
     report = WRITERS[name](masks, path, (64, 96), full_size=True, images=[image])

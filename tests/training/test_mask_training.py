@@ -77,15 +77,17 @@ def test_checkpoint_goes_on_with_the_same_points(trained, tmp_path):
     model, _ = trained
     images, masks = batch()
     save_state(model, tmp_path / "step_00000048.npz", 48)
-    results = []
+    results, losses = [], []
     for _ in range(2):
         assert restore_latest(model, tmp_path) == 48
-        model.fit(images, masks, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        fit = model.fit(images, masks, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        losses.append(fit.history["loss"])
         results.append(states(model))
     # TensorFlow adds the gradients of what was gathered in any order.
     exact = keras.config.backend() != "tensorflow"
+    np.testing.assert_allclose(*losses, rtol=0 if exact else 1e-4)
     for pair in zip(*results, strict=True):
-        np.testing.assert_allclose(*pair, rtol=0, atol=0 if exact else 1e-5)
+        np.testing.assert_allclose(*pair, rtol=0, atol=0 if exact else 1e-3)
 
 
 def test_image_without_a_labelled_pixel_trains(trained):
