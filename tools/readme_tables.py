@@ -122,6 +122,28 @@ def offset_table(rows: list[dict]) -> str:
     return markdown(header, body) + caption(note, rows)
 
 
+def masks_table(rows: list[dict]) -> str:
+    """A line for each model and contender."""
+    rows = newest(rows, ("group", "contender"))
+    names = {**BACKENDS, "transformers": CONTENDERS["segformer"]}
+    body = [
+        [
+            row["model"],
+            names[row["contender"]],
+            milliseconds(row["forward_ms"], row["forward_ratio"]),
+            milliseconds(row["step_ms"], row["step_ratio"]),
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Median at {values(rows, 'size')} pixels a side, batch 1, float32, "
+        f"{values(rows, 'threads')} threads; in brackets the ratio to Mask2Former with "
+        "Swin-T of transformers in the same run"
+    )
+    header = ["model", "implementation", "forward", "training step"]
+    return markdown(header, body) + caption(note, rows)
+
+
 def carafe_table(rows: list[dict]) -> str:
     """A line for each contender and form, three columns for each model."""
     rows = newest(rows, ("model", "contender", "form"))
@@ -306,6 +328,7 @@ TABLES = {
     "forward_offseg": forward_table,
     "offset_learning": offset_table,
     "carafe": carafe_table,
+    "masks": masks_table,
     "memory": memory_table,
     "profile_lrformer": profile_table,
     "profile_offseg": offseg_profile_table,
