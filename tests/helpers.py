@@ -329,6 +329,10 @@ def refused(*words, model=None, error=ValueError):
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+# Compiling takes it most of a minute, and what is tested is the same everywhere.
+slow_on_jax = pytest.mark.slow if keras.config.backend() == "jax" else lambda test: test
+
+
 # --- One way to run, on every backend -------------------------------------------------
 
 

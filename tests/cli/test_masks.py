@@ -11,6 +11,7 @@ from tests.helpers import (
     assert_same_weights,
     filled,
     numpy,
+    slow_on_jax,
     small_mask_decoders,
     to_torch_layout,
     torch_state,
@@ -37,6 +38,7 @@ def job(toy):
         yield toy, model
 
 
+@slow_on_jax
 def test_checkpoint_becomes_a_model_that_predicts_and_is_scored(job, tmp_path):
     toy, source = job
     path = tmp_path / "plus.keras"

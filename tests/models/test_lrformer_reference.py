@@ -60,7 +60,9 @@ def published(variant):
     return load_state(model, torch_state(f"lrformer_{variant.lower()}"))
 
 
-@pytest.mark.parametrize("size", ["512x512", "512x768"])
+@pytest.mark.parametrize(
+    "size", [pytest.param("512x512", marks=pytest.mark.slow), "512x768"]
+)
 def test_t_reproduces_the_authors_outputs(size):
     assert_reference(published("T"), f"lrformer_t_{size}")
 

@@ -27,12 +27,11 @@ from tests.helpers import (
     run,
     run_dynamic,
     saved_and_loaded,
+    slow_on_jax,
     tensorflow_only,
 )
 
 SIZE = (33, 47)
-is_jax = keras.config.backend() == "jax"
-slow_on_jax = pytest.mark.slow if is_jax else lambda test: test
 
 
 def tiny(dtype=None, **settings):
@@ -102,6 +101,7 @@ def test_masks_are_enlarged_before_they_are_summed():
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@slow_on_jax
 def test_every_prediction_is_at_hand_for_deep_supervision():
     model = shared()
     every = keras.Model(model.input, model.predictions)
@@ -116,7 +116,7 @@ def test_every_prediction_is_at_hand_for_deep_supervision():
     assert abs(logits - expected).max() <= 1e-4 * expected.std()
 
 
-@slow_on_jax  # it compiles for most of a minute
+@slow_on_jax
 def test_loss_and_gradients_are_those_of_transformers():
     theirs, ours = test_mask2former.transformers_model(), filled(test_mask2former.tiny)
     torch = pytest.importorskip("torch")

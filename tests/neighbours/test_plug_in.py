@@ -22,7 +22,8 @@ EXAMPLES = {
 def examples():
     for title in EXAMPLES:
         # Half a minute each, where graphs are compiled.
-        slow = "DeepLab" in title and keras.config.backend() != "torch"
+        compiled = keras.config.backend() != "torch"
+        slow = compiled and ("DeepLab" in title or "KerasHub backbone" in title)
         yield pytest.param(title, marks=[pytest.mark.slow] if slow else [])
 
 

@@ -21,6 +21,7 @@ from tests.helpers import (
     refused,
     run,
     saved_and_loaded,
+    slow_on_jax,
     tensorflow_only,
 )
 from tests.training.toys import toy_dataset, toy_mask_segmenter, toy_segmenter
@@ -114,6 +115,7 @@ def test_compiled_by_xla_it_takes_the_same_step():
     assert losses[0][0] != losses[0][1]
 
 
+@slow_on_jax
 @pytest.mark.parametrize(
     "dtype", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
 )
