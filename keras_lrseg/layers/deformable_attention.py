@@ -147,10 +147,10 @@ def read_weighted(values, column, row, weight):
     _, _, heads, points = weight.shape
     image = ops.reshape(ops.arange(batch, dtype="int32"), (-1, 1, 1, 1))
     head = ops.reshape(ops.arange(heads, dtype="int32"), (1, 1, -1, 1))
-    columns = _two_pixels(column, width)
+    columns = two_pixels(column, width)
     corners = [  # index (B, N, heads, points) of a row of values, its weight
         (((image * height + i) * width + j) * heads + head, weight * v * w)
-        for i, v in _two_pixels(row, height)
+        for i, v in two_pixels(row, height)
         for j, w in columns
     ]
     index, weight = (
@@ -161,7 +161,7 @@ def read_weighted(values, column, row, weight):
     return _weighted_rows(table, index, ops.cast(weight, table.dtype))
 
 
-def _two_pixels(position, size):
+def two_pixels(position, size):
     """The pixel before a position and the one behind: [(index, weight), …].
 
     Outside of the map the weight is zero and the index another pixel's.

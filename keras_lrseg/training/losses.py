@@ -37,7 +37,7 @@ class SegmentationCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
         return shared_mean(mean, ops.sum(labelled))
 
     def call(self, y_true, y_pred):
-        y_true = _as_label_map(y_true)
+        y_true = as_label_map(y_true)
         y_pred = resize_bilinear(y_pred, ops.shape(y_true)[1:3])
         return super().call(y_true, y_pred)
 
@@ -67,7 +67,7 @@ class ClassificationCrossEntropy(keras.losses.CategoricalCrossentropy):
         return {"name": self.name}
 
 
-def _as_label_map(labels):
+def as_label_map(labels):
     """Labels as int32 (B, H, W)."""
     labels = ops.cast(labels, "int32")
     return ops.squeeze(labels, -1) if len(labels.shape) == 4 else labels

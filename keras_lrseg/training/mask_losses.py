@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.training.collectives import shared_mean
-from keras_lrseg.training.losses import IGNORE, _as_label_map
+from keras_lrseg.training.losses import IGNORE, as_label_map
 from keras_lrseg.training.matching import match
-from keras_lrseg.training.metrics import _count
+from keras_lrseg.training.metrics import count_values
 from keras_lrseg.training.point_sampling import (
     most_uncertain,
     read_classes,
@@ -95,7 +95,7 @@ class MaskClassificationLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         points, *predictions = y_pred
-        labels = _as_label_map(y_true)
+        labels = as_label_map(y_true)
         _, queries, classes = predictions[0][0].shape
         areas = self._areas(labels, classes - 1)
         areas, shown = ops.top_k(areas, min(queries, classes - 1))
@@ -130,7 +130,7 @@ class MaskClassificationLoss(keras.losses.Loss):
         known = ops.logical_and(labels >= 0, labels < classes)
         known = ops.logical_and(known, labels != self.ignore_class)
         cell = ops.where(known, image * classes + labels, images * classes)
-        counts = _count(ops.reshape(cell, (-1,)), images * classes + 1)
+        counts = count_values(ops.reshape(cell, (-1,)), images * classes + 1)
         return ops.reshape(counts[:-1], (-1, classes))
 
     def _sums(self, labels, classes, counts, points, class_logits, mask_logits):

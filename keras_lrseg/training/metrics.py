@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_lrseg.evaluation import Scores
 from keras_lrseg.layers import resize_bilinear
-from keras_lrseg.training.losses import IGNORE, _as_label_map
+from keras_lrseg.training.losses import IGNORE, as_label_map
 
 # The counts are int32 pairs, low + high · 2^30: JAX has no int64 by default, and
 # float32 stops counting at 2^24.
@@ -45,7 +45,7 @@ class MeanIoU(keras.metrics.Metric):
         """Count a batch; `sample_weight` must be None."""
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight.")
-        y_true = _as_label_map(y_true)
+        y_true = as_label_map(y_true)
         if len(y_pred.shape) == 4:
             y_pred = resize_bilinear(y_pred, ops.shape(y_true)[1:3])
             y_pred = ops.argmax(y_pred, axis=-1)
@@ -58,7 +58,7 @@ class MeanIoU(keras.metrics.Metric):
             known = ops.logical_and(labels >= 0, labels < k)
             valid = ops.logical_and(valid, known)
         cell = ops.where(valid, y_true * k + y_pred, k * k)
-        counts = _count(cell, k * k + 1)
+        counts = count_values(cell, k * k + 1)
         low = self.low + ops.reshape(counts[:-1], (k, k))
         carry = low // _CARRY
         self.low.assign(low - carry * _CARRY)
@@ -90,7 +90,7 @@ class MeanIoU(keras.metrics.Metric):
         }
 
 
-def _count(values, size):
+def count_values(values, size):
     """How often each of 0..size-1 occurs, exact int32."""
     if keras.config.backend() == "torch":
         # Its segment_sum adds float32, which stops at 2^24.

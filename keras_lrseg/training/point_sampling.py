@@ -6,7 +6,7 @@ of the pixels' centres a map goes on with zeros, as in the authors' code.
 
 from keras import ops
 
-from keras_lrseg.layers.deformable_attention import _two_pixels, read_weighted
+from keras_lrseg.layers.deformable_attention import read_weighted, two_pixels
 
 
 def read_maps(maps, points):
@@ -33,8 +33,8 @@ def read_classes(labels, points, classes):
     images, height, width = ops.shape(labels)
     first = height * width * ops.arange(images, dtype="int32")[:, None]
     labels = ops.reshape(labels, (-1,))
-    columns = _two_pixels(points[..., 0] * ops.cast(width, "float32") - 0.5, width)
-    rows = _two_pixels(points[..., 1] * ops.cast(height, "float32") - 0.5, height)
+    columns = two_pixels(points[..., 0] * ops.cast(width, "float32") - 0.5, width)
+    rows = two_pixels(points[..., 1] * ops.cast(height, "float32") - 0.5, height)
     shares = 0.0
     for row, share_y in rows:
         for column, share_x in columns:
