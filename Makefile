@@ -42,7 +42,8 @@ test: $(VENV)/neighbours lint
 test-slow: $(VENV)/neighbours
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m slow; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+	        -m slow; \
 	done
 
 web-test: install
