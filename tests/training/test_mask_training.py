@@ -77,6 +77,7 @@ def test_model_learns_and_its_file_scores_the_same(trained):
 def test_checkpoint_goes_on_with_the_same_points(trained, tmp_path):
     model, _ = trained
     images, masks = batch()
+    before = states(model)
     save_state(model, tmp_path / "step_00000048.npz", 48)
     results, losses = [], []
     for _ in range(2):
@@ -84,11 +85,20 @@ def test_checkpoint_goes_on_with_the_same_points(trained, tmp_path):
         fit = model.fit(images, masks, batch_size=4, epochs=2, shuffle=False, verbose=0)
         losses.append(fit.history["loss"])
         results.append(states(model))
-    # TensorFlow adds the gradients of what was gathered in any order.
-    exact = keras.config.backend() != "tensorflow"
-    np.testing.assert_allclose(*losses, rtol=0 if exact else 1e-4)
-    for pair in zip(*results, strict=True):
-        np.testing.assert_allclose(*pair, rtol=0, atol=0 if exact else 1e-3)
+    if keras.config.backend() != "tensorflow":
+        assert losses[0] == losses[1]
+        assert all(map(np.array_equal, *results))
+        return
+    # TensorFlow adds the gradients of what was gathered in any order: the states differ
+    # by less than 1e-4 of the way, and the losses by 1e-7, with other points by 1e-2.
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert distance(*results) < 1e-3 * distance(results[0], before)
+
+
+def distance(states, others):
+    """Of all weights and moments; counters are left out."""
+    pairs = zip(states, others, strict=True)
+    return sum(np.square(a - b).sum() for a, b in pairs if a.dtype == "float32") ** 0.5
 
 
 def test_image_without_a_labelled_pixel_trains(trained):
