@@ -161,6 +161,7 @@ def draw(rows: list[dict], path: Path) -> None:
                         color=colour,
                         label=label,
                     )
+        panel.set_ylim(0)
         panel.set_xlabel("side of the image, pixels")
     panels[0].set_ylabel("GiB at the peak of a training step")
     panels[1].set_ylabel("attention, G multiply-accumulates")

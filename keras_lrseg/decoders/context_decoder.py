@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.decoders.levels import check_levels
-from keras_lrseg.layers import ConvolutionNorm, resize_bilinear
+from keras_lrseg.layers import ConvolutionNorm, PointwiseConvolution, resize_bilinear
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -63,3 +63,26 @@ class ContextDecoder(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class ContextAttention(keras.layers.Layer):
+    """Add to each pixel a weighted sum of others, scaled by a weight that starts at 0.
+
+    What the attentions of DANet and CCNet have in common: `query` and `key`, linear
+    maps to an eighth of the channels, `value`, one to all of them, and `scale`.
+
+    Input and output: (B, H, W, C).
+    """
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        eighth = max(channels // 8, 1)
+        self.query, self.key, self.value = (
+            PointwiseConvolution(width, name=name, dtype=self.dtype_policy)
+            for name, width in (("query", eighth), ("key", eighth), ("value", channels))
+        )
+        for layer in (self.query, self.key, self.value):
+            layer.build(input_shape)
+        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
+        self.products = eighth + channels  # for a pair of pixels

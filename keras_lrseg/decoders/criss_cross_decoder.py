@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.decoders.context_decoder import ContextDecoder
-from keras_lrseg.layers import PointwiseConvolution
+from keras_lrseg.decoders.context_decoder import ContextAttention, ContextDecoder
 
 RECURRENCE = 2  # after the second every pixel has seen every other
 
@@ -42,7 +41,7 @@ class CrissCrossDecoder(ContextDecoder):
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class CrissCrossAttention(keras.layers.Layer):
+class CrissCrossAttention(ContextAttention):
     """Attend from each pixel to the H + W - 1 pixels of its row and its column.
 
     With Q, K, V linear maps of the pixels, the first two of an eighth of the channels:
@@ -53,17 +52,6 @@ class CrissCrossAttention(keras.layers.Layer):
 
     Reference: CCNet, section 3.2, equations (1) and (2).
     """
-
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        widths = {"query": channels // 8, "key": channels // 8, "value": channels}
-        self.query, self.key, self.value = (
-            PointwiseConvolution(max(width, 1), name=name, dtype=self.dtype_policy)
-            for name, width in widths.items()
-        )
-        for layer in (self.query, self.key, self.value):
-            layer.build(input_shape)
-        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
 
     def call(self, x):
         height, width = ops.shape(x)[1:3]
@@ -83,6 +71,5 @@ class CrissCrossAttention(keras.layers.Layer):
 
     def attention_flops(self, input_shape):
         """Multiply-accumulates of scores and weighted sums."""
-        batch, height, width, channels = input_shape
-        products = max(channels // 8, 1) + channels
-        return batch * height * width * (height + width) * products
+        batch, height, width, _ = input_shape
+        return batch * height * width * (height + width) * self.products

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from keras_lrseg.decoders.context_decoder import ContextDecoder
-from keras_lrseg.layers import PointwiseConvolution
+from keras_lrseg.decoders.context_decoder import ContextAttention, ContextDecoder
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -46,7 +45,7 @@ class DualAttentionDecoder(ContextDecoder):
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class PixelAttention(keras.layers.Layer):
+class PixelAttention(ContextAttention):
     """Add to each pixel what the pixels alike hold, however far away.
 
     With A (N, C) the N pixels, B, C and D linear maps of them, of which B and C have an
@@ -56,17 +55,6 @@ class PixelAttention(keras.layers.Layer):
 
     Reference: DANet, section 3.2, equations (1) and (2).
     """
-
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        widths = {"query": channels // 8, "key": channels // 8, "value": channels}
-        self.query, self.key, self.value = (
-            PointwiseConvolution(max(width, 1), name=name, dtype=self.dtype_policy)
-            for name, width in widths.items()
-        )
-        for layer in (self.query, self.key, self.value):
-            layer.build(input_shape)
-        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
 
     def call(self, x):
         query, key, value = (
@@ -79,8 +67,8 @@ class PixelAttention(keras.layers.Layer):
 
     def attention_flops(self, input_shape):
         """Multiply-accumulates of the two products."""
-        batch, height, width, channels = input_shape
-        return batch * (height * width) ** 2 * (max(channels // 8, 1) + channels)
+        batch, height, width, _ = input_shape
+        return batch * (height * width) ** 2 * self.products
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -6,6 +6,7 @@ import pytest
 
 import keras_lrseg
 from keras_lrseg.analysis import count_params, profile
+from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.decoders import LRDecoder
 from tests.helpers import fill, images, no_weights, run, tiny_backbone, tiny_segmenter
 
@@ -51,6 +52,23 @@ def test_costs_are_those_of_the_authors_code(variant):
     parts = result.parts.values()
     for count in COUNTS:
         assert sum(getattr(p, count) for p in parts) == getattr(result, count)
+
+
+@pytest.mark.slow
+def test_attention_costs_what_table_12_says():
+    """The backbone's products, the same at any size, and 4 for each enlarged value."""
+    settings, paper = VARIANTS["S"], {512: 0.76, 1024: 0.87, 1536: 1.05}
+    with no_weights():
+        model = keras_lrseg.LRFormerS(num_classes=150)
+        products = {
+            profile(model, (n, n)).parts["backbone"].attention_flops for n in paper
+        }
+    (products,) = products
+    depths, channels = settings["depths"], settings["channels"]
+    for size, expected in paper.items():
+        maps = zip(depths, channels, (4, 8, 16, 32), strict=True)
+        values = sum(d * c * (size // s) ** 2 for d, c, s in maps if size // s > 16)
+        assert (products + 4 * values) / 1e9 == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize("variant", slow_beyond("T"))
