@@ -189,19 +189,21 @@ def test_labels_of_another_size_are_those_of_mediapipe_in_python(size, page, mod
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
-def test_labels_of_a_smaller_file_are_those_of_mediapipe_in_python(
-    precision, browser, tmp_path
-):
+def test_labels_of_a_smaller_file_are_those_of_python(precision, browser, tmp_path):
     image = np.ascontiguousarray(DEMO[3][0][:64, :96])
-    with serving(exported(tmp_path, (64, 96), precision)) as address:
+    path = exported(tmp_path, (64, 96), precision)
+    with serving(path) as address:
         page = browser.new_page()
         open_page(page, address)
         labels = label(page, Image.fromarray(image))
         page.close()
-    agreement = (labels == labels_of_mediapipe(tmp_path / "land.tflite", image)).mean()
-    print(f"{precision}: {agreement:.4%} of {labels.size} labels are equal")
-    # 8-bit arithmetic rounds the other way here and there; untrained, classes are near.
-    assert agreement > (0.97 if precision in ("dynamic_int8", "int8") else 0.999)
+    confidences = confidences_of_python(path, image)
+    second, first = np.moveaxis(np.sort(confidences, -1)[..., -2:], -1, 0)
+    margin, differ = first - second, labels != confidences.argmax(-1)
+    worst = margin[differ].max(initial=0) / np.median(margin)
+    print(f"{precision}: {differ.mean():.4%} differ, by {worst:.3f} margins or less")
+    # 8-bit arithmetic rounds the other way here and there: only where classes are near.
+    assert worst < (0.1 if precision in ("dynamic_int8", "int8") else 1e-3)
 
 
 def labels_of_mediapipe(model, image):
