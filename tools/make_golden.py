@@ -2,8 +2,8 @@
 
 The reference folder holds what the unmodified official PyTorch code (LRFormer@59f2764
 and HVision-NKU/OffSeg, torch 2.13 on a CPU) computes from seeded random weights; no
-trained weight is involved. `tests/helpers.py` draws the same weights and inputs again,
-so a golden file needs outputs only: of each one its shape, its mean, standard deviation
+trained weight is involved. `tests/reference.py` draws the same weights and inputs, so
+a golden file needs outputs only: of each one its shape, its mean, standard deviation
 and largest value, and a seeded sample of its values, by flat index in PyTorch's layout.
 
     layers.npz          single layers, blocks, pooling and resizing

@@ -12,6 +12,7 @@ Example:
 
 import argparse
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -243,16 +244,21 @@ def published_cells(row: dict, params: str, flops: str) -> list[str]:
 def study_table(rows: list[dict]) -> str:
     """A line for each configuration: the mean over the seeds, and each of them."""
     rows = newest(rows, ("configuration", "seed"))
+    groups = [x for x in ("small", "medium", "large") if f"miou_{x}" in rows[0]]
     body = []
     for name in dict.fromkeys(row["configuration"] for row in rows):
         mine = [row for row in rows if row["configuration"] == name]
         scores = [float(row["miou"]) for row in mine]
         cells = [name, f"{int(mine[0]['params']) / 1e6:.2f} M"]
         cells += [f"{int(mine[0]['flops_256']) / 1e9:.2f} G"]
-        cells += [f"{sum(scores) / len(scores):.3f}"]
+        cells += [f"{statistics.mean(scores):.3f}"]
         cells += [", ".join(f"{score:.3f}" for score in scores)]
+        for group in groups:
+            mean = statistics.mean(float(row[f"miou_{group}"]) for row in mine)
+            cells.append(f"{mean:.3f}")
         body.append(cells)
     header = ["configuration", "params", "FLOPs at 256×256", "mean mIoU", "seeds"]
+    header += [f"{group} classes" for group in groups]
     first = rows[0]
     note = (
         f"Validation mIoU after {first['steps']} steps, batch {first['batch']}, crops "

@@ -8,11 +8,9 @@ Within a study all else is equal: data, steps, batches, learning rate and seeds.
                      plain (both, in a decoder without FreqFusion)
     decoders         LRFormer-S with the decoders of LRFormer's Table 10, and
                      SegFormer-B2 with its own and with LRDecoder
-    pool_size        LRFormer-T with other query grids, Table 7
-    decoder_width    LRFormer-T with other widths of LRDecoder, Table 11
-    depthwise        LRFormer-T without depthwise convolutions, Table 9
-    size_classes     LRFormer-T and SegFormer-B1: mIoU of small, medium and large
-                     classes, Table 8
+    lrformer         LRFormer-T with other query grids (Table 7), without depthwise
+                     convolutions (Table 9), with other widths of LRDecoder (Table 11),
+                     and SegFormer-B1; small, medium and large classes (Table 8)
 
 Each run is a process of its own and adds a row to results/study_NAME.csv; runs that the
 file has already are not repeated, so an interrupted study goes on where it was. At the
@@ -25,7 +23,7 @@ end a picture of all scores is drawn beside it. Columns beside the recipe's:
 
 Example:
     python tools/study.py decoders
-    python tools/study.py pool_size --steps 20 --seeds 0 --out /tmp/try.csv
+    python tools/study.py lrformer --steps 20 --seeds 0 --out /tmp/try.csv
 """
 
 import argparse
@@ -254,26 +252,24 @@ STUDIES = {
             "B2 + LRDecoder": composed("SegFormer-B2", "LRDecoder", 384),
         },
     ),
-    "pool_size": Study(
-        "LRFormer-T, query grids",
-        {str(n): named("LRFormerT", pool_size=n) for n in (4, 8, 16, 32)},
-    ),
-    "decoder_width": Study(
-        "LRFormer-T, widths of LRDecoder",
-        {str(n): named("LRFormerT", decoder_channels=n) for n in (64, 128, 256, 512)},
-    ),
-    "depthwise": Study(
-        "LRFormer-T, depthwise convolutions",
+    "lrformer": Study(
+        "LRFormer-T",
         {
-            "both": named("LRFormerT"),
-            "feed-forward": named("LRFormerT", depthwise=False),
-            "attention": named("LRFormerT", feed_forward_depthwise=False),
-            "none": named("LRFormerT", depthwise=False, feed_forward_depthwise=False),
+            "LRFormer-T": named("LRFormerT"),
+            **{f"grid {n}": named("LRFormerT", pool_size=n) for n in (4, 8, 32)},
+            "no depthwise in attention": named("LRFormerT", depthwise=False),
+            "no depthwise in feed-forward": named(
+                "LRFormerT", feed_forward_depthwise=False
+            ),
+            "no depthwise": named(
+                "LRFormerT", depthwise=False, feed_forward_depthwise=False
+            ),
+            **{
+                f"width {n}": named("LRFormerT", decoder_channels=n)
+                for n in (64, 128, 512)
+            },
+            "SegFormer-B1": named("SegFormerB1"),
         },
-    ),
-    "size_classes": Study(
-        "Classes by size",
-        {"LRFormer-T": named("LRFormerT"), "SegFormer-B1": named("SegFormerB1")},
     ),
 }
 
@@ -295,16 +291,18 @@ def draw(arguments: argparse.Namespace) -> None:
         if key({**row, **{k: wanted[k] for k in ("steps", "batch", "crop")}})
         == key(row)
     ]
-    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
     study = STUDIES[arguments.study]
+    width = 1.5 + 0.75 * len(study.models)
+    figure, axes = pyplot.subplots(figsize=(width, 3.2), layout="constrained")
     for x, name in enumerate(study.models):
         scores = [float(r["miou"]) for r in rows if r["configuration"] == name]
         if scores:
             axes.plot([x] * len(scores), scores, "o", color="tab:blue", alpha=0.6)
             mean = sum(scores) / len(scores)
             axes.hlines(mean, x - 0.25, x + 0.25, color="black")
-            axes.annotate(f"{mean:.3f}", (x + 0.27, mean), va="center", fontsize=8)
-    axes.set_xticks(range(len(study.models)), study.models, fontsize=8)
+            axes.annotate(f"{mean:.3f}", (x + 0.27, mean), va="center", fontsize=7)
+    slant = {"rotation": 20, "ha": "right"} if len(study.models) > 7 else {}
+    axes.set_xticks(range(len(study.models)), study.models, fontsize=8, **slant)
     axes.set_xlim(-0.6, len(study.models) - 0.2)  # the last mean's number too
     axes.set_ylabel("validation mIoU")
     axes.set_title(

@@ -8,6 +8,7 @@ import math
 
 import keras
 
+from keras_lrseg.backbones.inputs import check_images
 from keras_lrseg.layers import DepthwiseConvolution, PointwiseConvolution
 
 CONVOLUTIONS = (
@@ -73,12 +74,18 @@ def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
             from the input's shape to the products that no inner layer makes (and
             `published_flops` where the paper makes more of them).
         size: (height, width) of the image in pixels.
+
+    Raises:
+        ValueError: if the size is below that which this library's models take.
     """
+    image = keras.KerasTensor((1, *size, 3), "float32")
+    parts = getattr(model, "parts", {})
+    if parts:
+        check_images(image)  # before Keras, which wraps what is raised in `call`
     counts = _Counts()
     with counts.recording(model):
         # Keras traces this layer's `call`, and so every inner layer, on shapes alone.
-        _Traced(model).compute_output_spec(keras.KerasTensor((1, *size, 3), "float32"))
-    parts = getattr(model, "parts", {})
+        _Traced(model).compute_output_spec(image)
     parts = {name: counts.profile(part) for name, part in parts.items()}
     return dataclasses.replace(counts.profile(model), parts=parts)
 

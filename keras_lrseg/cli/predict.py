@@ -23,12 +23,12 @@ def run(arguments):
     if palette is None:
         palette = data.default_palette(model.output_shape[-1])
     folder = pathlib.Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
     stems = [pathlib.Path(path).stem for path in arguments.pictures]
     if len(set(stems)) < len(stems):
         raise ValueError("Two images have the same name; predict them one by one.")
     for path, stem in zip(arguments.pictures, stems, strict=True):
         image = data.load_image(path)
+        folder.mkdir(parents=True, exist_ok=True)
         labels = evaluation.predict_labels(model, image)
         picture = data.overlay(image, labels, palette, arguments.opacity)
         data.save_mask(folder / f"{stem}.png", labels, palette)

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.layers import resize_bilinear
 
 OUTPUTS = ("logits", "labels", "confidence")
 INPUTS = ("uint8", "float32")
-SMALLEST_SIDE = 32  # pixels
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Interface:
     def __post_init__(self):
         if len(self.size) != 2:
             raise ValueError(f"size expects (height, width). Received: {self.size}")
-        if min(self.size) < SMALLEST_SIDE:
-            nearest = tuple(max(side, SMALLEST_SIDE) for side in self.size)
+        if min(self.size) < MIN_SIZE:
+            nearest = tuple(max(side, MIN_SIZE) for side in self.size)
             raise ValueError(
-                f"size expects at least {SMALLEST_SIDE} pixels a side. "
+                f"size expects at least {MIN_SIZE} pixels a side. "
                 f"Received: {self.size}; the nearest is {nearest}"
             )
         for name, valid in (("output", OUTPUTS), ("input", INPUTS)):

@@ -8,7 +8,8 @@ import keras_lrseg
 from keras_lrseg.analysis import count_params, profile
 from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.decoders import LRDecoder
-from tests.helpers import fill, images, no_weights, run, tiny_backbone, tiny_segmenter
+from tests.helpers import fill, images, no_weights, run
+from tests.tiny import tiny_backbone, tiny_segmenter
 
 # Of the authors' code, as `reference-lrformer.md` has them: millions of parameters, and
 # billions of multiply-accumulates by size.

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from keras_lrseg.backbones.efficientformer_v2 import VARIANTS, EfficientFormerV2Backbone
+from tests.checks import run_dynamic
 from tests.helpers import (
     assert_same_model,
-    filled,
     images,
     no_weights,
     run,
-    run_dynamic,
     saved_and_loaded,
     tensorflow_only,
 )
+from tests.tiny import filled
 
 # Blocks, and the last drop path rate, of each variant.
 DEPTHS = {"S0": 14, "S1": 21, "S2": 28, "L": 35}

@@ -6,18 +6,15 @@ import pytest
 from keras_lrseg.backbones.lrformer import VARIANTS, LRFormerBackbone
 from keras_lrseg.checkpoints import load_backbone_weights
 from tests.helpers import (
-    assert_golden,
     assert_same_model,
-    filled,
     images,
-    load_state,
     no_random_start,
     no_weights,
     run,
     saved_and_loaded,
-    tiny_backbone,
-    torch_state,
 )
+from tests.reference import assert_golden, load_state, torch_state
+from tests.tiny import filled, tiny_backbone
 
 # Trainable weights, in millions, of the authors' code.
 PARAMETERS = {"T": 11.270, "S": 27.861, "B": 59.993, "L": 99.306, "XL": 184.721}

@@ -2,14 +2,8 @@ import numpy as np
 import pytest
 
 from keras_lrseg.backbones.mix_transformer import VARIANTS, MixTransformerBackbone
-from tests.helpers import (
-    assert_same_model,
-    filled,
-    images,
-    no_weights,
-    run,
-    saved_and_loaded,
-)
+from tests.helpers import assert_same_model, images, no_weights, run, saved_and_loaded
+from tests.tiny import filled
 
 TINY = {"channels": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 4)}
 

@@ -6,18 +6,9 @@ from keras_lrseg.backbones.mscan import VARIANTS
 from keras_lrseg.checkpoints import segnext
 from keras_lrseg.checkpoints.convert import Names
 from keras_lrseg.layers import ConvolutionNorm, gelu
-from tests.helpers import (
-    assert_offseg,
-    assert_same_model,
-    filled,
-    images,
-    load_layer,
-    no_weights,
-    offseg_inputs,
-    offseg_state,
-    run,
-    saved_and_loaded,
-)
+from tests.helpers import assert_same_model, images, no_weights, run, saved_and_loaded
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
+from tests.tiny import filled
 
 TINY = {"channels": (8, 8, 8, 8), "depths": (1, 1, 2, 1)}
 

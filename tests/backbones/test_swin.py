@@ -4,16 +4,16 @@ import pytest
 
 from keras_lrseg.backbones import SwinBackbone
 from keras_lrseg.backbones.swin import VARIANTS
+from tests.checks import run_dynamic
 from tests.helpers import (
     assert_same_model,
-    filled,
     images,
     no_weights,
     run,
-    run_dynamic,
     saved_and_loaded,
     tensorflow_only,
 )
+from tests.tiny import filled
 
 TINY = {
     "channels": (8, 8, 8, 8),

@@ -22,21 +22,16 @@ from keras_lrseg.checkpoints.classifiers import OFFSET
 from keras_lrseg.checkpoints.efficientformer import BACKBONE
 from keras_lrseg.checkpoints.offseg import DECODER
 from keras_lrseg.layers import batch_norm
-from tests.helpers import (
+from tests.helpers import images, no_random_start, no_weights, numpy, refused, run
+from tests.reference import (
     GOLDEN,
-    filled,
-    images,
     load_state,
     manifest,
-    no_random_start,
-    no_weights,
-    numpy,
-    refused,
-    run,
     torch_state,
     torch_tensor,
     torch_variables,
 )
+from tests.tiny import filled
 
 
 def used_shapes(name):

@@ -10,19 +10,9 @@ from keras_lrseg.checkpoints import load_backbone_weights, load_model, load_weig
 from keras_lrseg.decoders import LRDecoder
 from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.models import lrformer
-from tests.helpers import (
-    TINY,
-    assert_same_weights,
-    fill,
-    filled,
-    load_state,
-    numpy,
-    refused,
-    tiny_backbone,
-    tiny_segmenter,
-    to_torch_layout,
-    torch_variables,
-)
+from tests.helpers import assert_same_weights, fill, numpy, refused
+from tests.reference import load_state, to_torch_layout, torch_variables
+from tests.tiny import TINY, filled, tiny_backbone, tiny_segmenter
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@ import pytest
 
 import keras_lrseg
 from keras_lrseg.checkpoints import load_backbone_weights, load_weights
-from tests.helpers import manifest, no_weights, torch_variables
+from tests.helpers import no_weights
+from tests.reference import manifest, torch_variables
 
 
 def shapes_of(variables):

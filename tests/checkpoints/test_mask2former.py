@@ -19,20 +19,9 @@ from keras_lrseg.checkpoints import (
 from keras_lrseg.checkpoints.convert import to_keras_layout
 from keras_lrseg.decoders import DeformablePixelDecoder, MaskedAttentionDecoder
 from keras_lrseg.models.mask_segmenter import ClassesOfMasks
-from tests.helpers import (
-    assert_same_weights,
-    fill,
-    filled,
-    images,
-    load_state,
-    manifest,
-    no_weights,
-    refused,
-    run,
-    tiny_segmenter,
-    torch_state,
-    torch_tensor,
-)
+from tests.helpers import assert_same_weights, fill, images, no_weights, refused, run
+from tests.reference import load_state, manifest, torch_state, torch_tensor
+from tests.tiny import filled, tiny_segmenter
 
 SIZES = [(64, 96), (77, 109)]
 CLASSES, QUERIES, DEPTH = 7, 10, 4

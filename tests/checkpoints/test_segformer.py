@@ -9,16 +9,8 @@ import keras_lrseg
 from keras_lrseg.backbones import MixTransformerBackbone
 from keras_lrseg.checkpoints import load_backbone_weights
 from keras_lrseg.checkpoints.files import read_state_dict
-from tests.helpers import (
-    images,
-    load_state,
-    no_random_start,
-    no_weights,
-    normal,
-    refused,
-    run,
-    torch_variables,
-)
+from tests.helpers import images, no_random_start, no_weights, normal, refused, run
+from tests.reference import load_state, torch_variables
 
 TINY = {"channels": (8, 16, 20, 32), "depths": (1, 2, 1, 1)}
 

@@ -3,15 +3,8 @@ import pytest
 import keras_lrseg
 from keras_lrseg.checkpoints import load_backbone_weights, load_weights, segnext
 from tests.checkpoints.test_lrformer import shapes_of
-from tests.helpers import (
-    load_state,
-    manifest,
-    no_random_start,
-    no_weights,
-    numpy,
-    torch_state,
-    torch_variables,
-)
+from tests.helpers import no_random_start, no_weights, numpy
+from tests.reference import load_state, manifest, torch_state, torch_variables
 
 
 def published(name):

@@ -11,7 +11,6 @@ from keras_lrseg.checkpoints.swin import BACKBONE
 from keras_lrseg.layers.swin import PatchMerging
 from tests.helpers import (
     images,
-    load_layer,
     no_random_start,
     no_weights,
     normal,
@@ -19,6 +18,7 @@ from tests.helpers import (
     refused,
     run,
 )
+from tests.reference import load_layer
 
 TINY = {
     "channels": (8, 16, 32, 64),

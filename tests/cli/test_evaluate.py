@@ -16,7 +16,8 @@ from PIL import Image
 from keras_lrseg import ImageClassifier, cli, data, evaluation
 from keras_lrseg.checkpoints import load_model
 from tests.cli.commands import ROOT, call, files_in, succeed
-from tests.helpers import fill, filled, tiny_backbone
+from tests.helpers import fill
+from tests.tiny import filled, tiny_backbone
 from tests.training.toys import toy_dataset, toy_folders, toy_segmenter
 
 CLASSES = ("red", "green", "blue")

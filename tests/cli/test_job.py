@@ -13,7 +13,7 @@ from keras_lrseg.evaluation import Scores, confusion_matrix
 from keras_lrseg.export import Artifact
 from keras_lrseg.layers import OffsetLearning
 from tests.cli.commands import call, data_of, files_in, log_of, save_torch, succeed
-from tests.helpers import torch_state, torch_variables
+from tests.reference import torch_state, torch_variables
 from tests.training.toys import COLOURS, toy_dataset, toy_folders, toy_segmenter
 
 

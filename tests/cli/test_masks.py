@@ -7,16 +7,9 @@ import pytest
 from keras_lrseg import LRFormerTPlus
 from keras_lrseg.checkpoints import load_model
 from tests.cli.commands import call, data_of, files_in, save_torch, succeed
-from tests.helpers import (
-    assert_same_weights,
-    filled,
-    numpy,
-    slow_on_jax,
-    small_mask_decoders,
-    to_torch_layout,
-    torch_state,
-    torch_variables,
-)
+from tests.helpers import assert_same_weights, numpy, slow_on_jax
+from tests.reference import to_torch_layout, torch_state, torch_variables
+from tests.tiny import filled, small_mask_decoders
 
 EMBEDDINGS = ("level_encoding", "query_embed", "query_feat", "level_embed")
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from keras_lrseg import ImageClassifier, analysis
 from tests.cli.commands import call, files_in, save_torch
-from tests.helpers import fill, filled, tiny_backbone, torch_state
+from tests.helpers import fill
+from tests.reference import torch_state
+from tests.tiny import filled, tiny_backbone
 from tests.training.toys import toy_folders, toy_segmenter
 
 
@@ -217,7 +219,10 @@ EXPECTED = {
         "profile {bad}/good.keras --size 64 64 --classifier offset",
         "--classifier",
     ),
-    "profile: size": ("profile LRFormerT --size 16 64 --json", "16 32"),
+    "profile: size": (
+        "profile LRFormerT --size 16 64 --json",
+        "Images at least 32×32 16×64",
+    ),
     "profile: no model": ("profile {bad}/text.keras --size 64 64", "text.keras"),
     "mine: no labelled pixel": (
         f"mine {{bad}}/good.keras {of('ignored')} --out {{out}}",

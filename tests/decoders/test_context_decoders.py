@@ -18,15 +18,8 @@ from keras_lrseg.decoders.criss_cross_decoder import CrissCrossAttention
 from keras_lrseg.decoders.dual_attention_decoder import ChannelAttention, PixelAttention
 from keras_lrseg.decoders.object_context_decoder import _means_of_regions
 from keras_lrseg.training import SegmentationCrossEntropy
-from tests.helpers import (
-    check_layer,
-    fill,
-    images,
-    normal,
-    numpy,
-    refused,
-    run,
-)
+from tests.checks import check_layer
+from tests.helpers import fill, images, normal, numpy, refused, run
 
 PYRAMID = {"P3": (2, 7, 10, 6), "P4": (2, 4, 5, 8), "P5": (2, 2, 3, 10)}
 DECODERS = {

@@ -6,7 +6,9 @@ import pytest
 
 from keras_lrseg.decoders import DeformablePixelDecoder
 from keras_lrseg.layers.position_embedding import relative_positions, sine_embedding
-from tests.helpers import check_layer, manifest, no_weights, refused, run
+from tests.checks import check_layer
+from tests.helpers import no_weights, refused, run
+from tests.reference import manifest
 
 PYRAMID = {
     "P2": (2, 9, 14, 6),
@@ -22,7 +24,7 @@ small = partial(
 def test_decoder_is_a_well_behaved_layer():
     larger = {k: (b, h + 2, w + 1, c) for k, (b, h, w, c) in PYRAMID.items()}
     # One layer: all start with the same offsets. Half precision moves positions.
-    with mock.patch("tests.helpers.HALF_PRECISION", 0.25):
+    with mock.patch("tests.checks.HALF_PRECISION", 0.25):
         check_layer(small, PYRAMID, larger)
 
 

@@ -12,19 +12,9 @@ from keras_lrseg.checkpoints.offseg import DECODER
 from keras_lrseg.decoders import FreqFusionDecoder
 from keras_lrseg.decoders.freq_fusion_decoder import alternate_groups
 from keras_lrseg.layers import OffsetLearning, PointwiseConvolution
-from tests.helpers import (
-    assert_offseg,
-    check_layer,
-    fill,
-    inputs_of,
-    offseg_inputs,
-    offseg_state,
-    refused,
-    run,
-    run_dynamic,
-    tensorflow_only,
-    tensors,
-)
+from tests.checks import check_layer, inputs_of, run_dynamic
+from tests.helpers import fill, refused, run, tensorflow_only, tensors
+from tests.reference import assert_offseg, offseg_inputs, offseg_state
 
 PYRAMID = {
     "P2": (2, 17, 14, 4),

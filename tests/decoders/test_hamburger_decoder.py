@@ -7,16 +7,10 @@ from keras_lrseg.checkpoints import classifiers, segnext
 from keras_lrseg.checkpoints.convert import assign_state_dict
 from keras_lrseg.decoders import HamburgerDecoder
 from keras_lrseg.models.classifiers import make_classifier
-from tests.helpers import (
-    assert_offseg,
-    check_layer,
-    load_layer,
-    offseg_inputs,
-    offseg_state,
-    refused,
-    run,
-)
+from tests.checks import check_layer
+from tests.helpers import refused, run
 from tests.layers.test_hamburger import give_authors_bases
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 PYRAMID = {"P3": (2, 9, 14, 8), "P4": (2, 5, 7, 8), "P5": (2, 3, 4, 8)}
 

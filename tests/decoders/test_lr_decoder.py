@@ -3,7 +3,8 @@ from functools import partial
 import pytest
 
 from keras_lrseg.decoders import LRDecoder
-from tests.helpers import check_layer, inputs_of, refused, tensors
+from tests.checks import check_layer, inputs_of
+from tests.helpers import refused, tensors
 
 PYRAMID = {"P3": (2, 9, 14, 8), "P4": (2, 5, 7, 8), "P5": (2, 3, 4, 8)}
 

@@ -14,25 +14,25 @@ from keras_lrseg.decoders.masked_attention_decoder import (
     MultiHeadAttention,
     where_predicted,
 )
+from tests.checks import inputs_of, random_sum, run_dynamic
 from tests.helpers import (
-    assert_offseg,
     assert_same_weights,
     fill,
-    inputs_of,
-    load_layer,
     loss_and_gradients,
-    manifest,
     no_weights,
     normal,
-    offseg_inputs,
-    offseg_state,
     pairs,
-    random_sum,
     refused,
     run,
-    run_dynamic,
     saved_and_loaded,
     tensorflow_only,
+)
+from tests.reference import (
+    assert_offseg,
+    load_layer,
+    manifest,
+    offseg_inputs,
+    offseg_state,
 )
 
 SHAPES = [(2, 9, 14, 8), (2, 2, 2, 8), (2, 3, 4, 8), (2, 5, 7, 8)]

@@ -6,15 +6,9 @@ from keras_lrseg.checkpoints import classifiers
 from keras_lrseg.checkpoints.segformer import DECODER
 from keras_lrseg.decoders import SegFormerDecoder
 from keras_lrseg.models.classifiers import make_classifier
-from tests.helpers import (
-    assert_offseg,
-    check_layer,
-    load_layer,
-    offseg_inputs,
-    offseg_state,
-    refused,
-    run,
-)
+from tests.checks import check_layer
+from tests.helpers import refused, run
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 PYRAMID = {
     "P2": (2, 9, 14, 6),

@@ -4,7 +4,8 @@ import pytest
 
 from keras_lrseg.export import convert
 from keras_lrseg.export.interface import Interface
-from tests.helpers import filled, run, tiny_segmenter
+from tests.helpers import run
+from tests.tiny import filled, tiny_segmenter
 from tests.training.toys import toy_segmenter
 
 pytestmark = pytest.mark.skipif(

@@ -10,15 +10,8 @@ from keras_lrseg.export import check, export_onnx, export_saved_model, export_tf
 from keras_lrseg.export.half_precision import in_float32
 from keras_lrseg.layers import ConvolutionNorm, OffsetLearning, PointwiseConvolution
 from keras_lrseg.models.variants import make_mask_segmenter
-from tests.helpers import (
-    fill,
-    filled,
-    no_weights,
-    run,
-    small_mask_decoders,
-    tiny_backbone,
-    tiny_segmenter,
-)
+from tests.helpers import fill, no_weights, run
+from tests.tiny import filled, small_mask_decoders, tiny_backbone, tiny_segmenter
 from tests.training.toys import toy_dataset, toy_segmenter
 
 # The others leave the conversion to a process of TensorFlow: a few tests show that.

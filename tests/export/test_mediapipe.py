@@ -15,7 +15,7 @@ from keras_lrseg.data import load_demo
 from keras_lrseg.export import Artifact, add_metadata, export_tflite
 from keras_lrseg.export.quantize import PRECISIONS
 from tests.export import test_metadata as by_hand
-from tests.helpers import filled, tiny_segmenter
+from tests.tiny import filled, tiny_segmenter
 
 mediapipe = pytest.importorskip("mediapipe")
 if sys.platform == "linux" and not (find_library("EGL") and find_library("GLESv2")):

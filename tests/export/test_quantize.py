@@ -10,7 +10,8 @@ from keras_lrseg.export import quantize as module
 from keras_lrseg.export.convert import convert
 from keras_lrseg.export.interface import Interface
 from keras_lrseg.export.quantize import PRECISIONS, quantize
-from tests.helpers import fill, refused, tiny_segmenter
+from tests.helpers import fill, refused
+from tests.tiny import tiny_segmenter
 
 converts = pytest.mark.skipif(
     keras.config.backend() != "tensorflow",

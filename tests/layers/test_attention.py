@@ -2,7 +2,8 @@ import pytest
 
 from keras_lrseg.layers import LowResolutionSelfAttention
 from keras_lrseg.layers.attention import make_pyramid_convolutions
-from tests.helpers import assert_golden, load_layer, normal, refused, run, state_of
+from tests.helpers import normal, refused, run
+from tests.reference import assert_golden, load_layer, state_of
 
 BACKBONE_CASES = {
     "pooling_attention_down_landscape": (20, 30),

@@ -2,19 +2,8 @@ import numpy as np
 import pytest
 
 from keras_lrseg.layers import LRFormerBlock, LRFormerStage
-from tests.helpers import (
-    assert_golden,
-    fill,
-    load_layer,
-    manifest,
-    normal,
-    numpy,
-    refused,
-    run,
-    state_of,
-    tensors,
-    torch_tensor,
-)
+from tests.helpers import fill, normal, numpy, refused, run, tensors
+from tests.reference import assert_golden, load_layer, manifest, state_of, torch_tensor
 
 # Stage, heads, expansion ratio, layer scale and input shape.
 CASES = {

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keras_lrseg.layers import carafe
-from tests.helpers import assert_offseg, normal, offseg_inputs, run
+from tests.helpers import normal, run
+from tests.reference import assert_offseg, offseg_inputs
 
 
 def reassemble(x, kernels, scale):

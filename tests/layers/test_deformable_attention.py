@@ -6,12 +6,12 @@ import pytest
 from keras import ops
 
 from keras_lrseg.layers import MultiScaleDeformableAttention
+from tests.checks import random_sum
 from tests.helpers import (
     fill,
     loss_and_gradients,
     normal,
     numpy,
-    random_sum,
     refused,
     run,
     saved_and_loaded,

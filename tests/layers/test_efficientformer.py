@@ -9,7 +9,8 @@ from keras_lrseg.layers import (
     EfficientFormerBlock,
     TalkingHeadAttention,
 )
-from tests.helpers import assert_offseg, load_layer, offseg_inputs, offseg_state, run
+from tests.helpers import run
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 
 def output(layer, name, place, prefix):

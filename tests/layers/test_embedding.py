@@ -1,7 +1,8 @@
 import pytest
 
 from keras_lrseg.layers import ConvolutionalStem, OverlappedPatchEmbedding
-from tests.helpers import assert_golden, load_layer, normal, refused, run, state_of
+from tests.helpers import normal, refused, run
+from tests.reference import assert_golden, load_layer, state_of
 
 
 @pytest.mark.parametrize(

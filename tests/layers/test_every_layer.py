@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from keras_lrseg import layers
-from tests.helpers import check_layer
+from tests.checks import check_layer
 
 SHAPE = (2, 9, 7, 8)
 

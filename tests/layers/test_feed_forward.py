@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from keras_lrseg.layers import ConvolutionalFeedForward
-from tests.helpers import assert_golden, fill, load_layer, normal, run, state_of
+from tests.helpers import fill, normal, run
+from tests.reference import assert_golden, load_layer, state_of
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,13 @@ from keras_lrseg.layers.similarity_resampler import (
     interleave,
     read_bilinearly,
 )
-from tests.helpers import (
+from tests.helpers import fill, normal, numpy, refused, run
+from tests.reference import (
     assert_offseg,
     assert_offseg_gradients,
-    fill,
     load_layer,
-    normal,
-    numpy,
     offseg_inputs,
     offseg_state,
-    refused,
-    run,
 )
 
 

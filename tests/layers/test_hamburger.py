@@ -9,17 +9,8 @@ from keras import ops
 
 from keras_lrseg.checkpoints import segnext
 from keras_lrseg.layers import Hamburger, NonNegativeFactorization
-from tests.helpers import (
-    assert_offseg,
-    fill,
-    load_layer,
-    loss_and_gradients,
-    normal,
-    numpy,
-    offseg_inputs,
-    offseg_state,
-    run,
-)
+from tests.helpers import fill, loss_and_gradients, normal, numpy, run
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 
 def give_authors_bases(layer):

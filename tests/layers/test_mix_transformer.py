@@ -14,19 +14,9 @@ from keras_lrseg.layers import (
     OverlappedPatchEmbedding,
     PatchConv2D,
 )
-from tests.helpers import (
-    assert_offseg,
-    fill,
-    load_layer,
-    normal,
-    numpy,
-    offseg_inputs,
-    offseg_state,
-    refused,
-    run,
-    run_dynamic,
-    tensorflow_only,
-)
+from tests.checks import run_dynamic
+from tests.helpers import fill, normal, numpy, refused, run, tensorflow_only
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 
 def assert_reference(layer, name, place):

@@ -4,14 +4,8 @@ import pytest
 
 from keras_lrseg.checkpoints import segnext
 from keras_lrseg.layers import MSCABlock
-from tests.helpers import (
-    assert_offseg,
-    load_layer,
-    numpy,
-    offseg_inputs,
-    offseg_state,
-    run,
-)
+from tests.helpers import numpy, run
+from tests.reference import assert_offseg, load_layer, offseg_inputs, offseg_state
 
 
 def test_block_is_the_authors():

@@ -8,17 +8,13 @@ from keras import ops
 from keras_lrseg.checkpoints.classifiers import OFFSET
 from keras_lrseg.checkpoints.convert import Names
 from keras_lrseg.layers import MaskOffsetLearning, OffsetLearning
-from tests.helpers import (
+from tests.helpers import fill, normal, numpy, refused, run
+from tests.reference import (
     assert_offseg,
     assert_offseg_gradients,
-    fill,
     load_layer,
-    normal,
-    numpy,
     offseg_inputs,
     offseg_state,
-    refused,
-    run,
 )
 
 # In a fixture the layer's own names, without those of the head around it.

@@ -9,7 +9,8 @@ from keras_lrseg.layers import (
     resize_bilinear,
 )
 from keras_lrseg.layers.resampling import aspect_grid, pooling_matrix
-from tests.helpers import GOLDEN, assert_golden, normal, run, tensorflow_only
+from tests.helpers import normal, run, tensorflow_only
+from tests.reference import GOLDEN, assert_golden
 
 POOLED_SIZES = np.load(GOLDEN / "pooled_sizes.npy").tolist()
 

@@ -4,14 +4,8 @@ import pytest
 
 from keras_lrseg import ImageClassifier
 from keras_lrseg.layers import PointwiseConvolution
-from tests.helpers import (
-    assert_same_model,
-    filled,
-    no_weights,
-    run,
-    saved_and_loaded,
-    tiny_backbone,
-)
+from tests.helpers import assert_same_model, no_weights, run, saved_and_loaded
+from tests.tiny import filled, tiny_backbone
 
 
 def tiny_classifier(**settings):

@@ -11,14 +11,9 @@ from keras_lrseg import LRFormerT, LRFormerTClassifier, models
 from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.lrformer import DECODER_CHANNELS
-from tests.helpers import (
-    TINY,
-    check_trains_and_saves,
-    fill,
-    no_random_start,
-    no_weights,
-    refused,
-)
+from tests.checks import check_trains_and_saves
+from tests.helpers import fill, no_random_start, no_weights, refused
+from tests.tiny import TINY
 
 # Trainable weights in millions: the authors' segmenters with 150 classes, and the
 # classifiers of the paper's Table 6.

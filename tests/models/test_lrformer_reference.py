@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 
 import keras_lrseg
-from tests.helpers import (
+from tests.helpers import images, loss_and_gradients, no_random_start, numpy, run
+from tests.reference import (
     assert_golden,
     golden,
     golden_segmenter,
-    images,
     load_state,
-    loss_and_gradients,
-    no_random_start,
-    numpy,
-    run,
     shared_golden_segmenter,
     to_torch_layout,
     torch_state,

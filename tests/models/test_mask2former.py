@@ -9,16 +9,8 @@ from keras_lrseg import LRFormerTPlus, Mask2FormerSwinT
 from keras_lrseg.analysis import count_params, profile
 from keras_lrseg.backbones import lrformer, swin
 from keras_lrseg.layers import MaskOffsetLearning
-from tests.helpers import (
-    TINY,
-    filled,
-    images,
-    no_weights,
-    refused,
-    run,
-    saved_and_loaded,
-    small_mask_decoders,
-)
+from tests.helpers import images, no_weights, refused, run, saved_and_loaded
+from tests.tiny import TINY, filled, small_mask_decoders
 
 # Of LRFormer's Table 13: millions of parameters, then billions of multiply-accumulates
 # at a square size. Its 365 of XL are reproduced by no reading: 315 is ours.

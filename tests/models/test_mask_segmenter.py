@@ -14,22 +14,21 @@ from keras_lrseg.decoders import DeformablePixelDecoder, MaskedAttentionDecoder
 from keras_lrseg.models.mask_segmenter import ClassesOfMasks
 from keras_lrseg.training import MaskClassificationLoss
 from tests.checkpoints import test_mask2former
+from tests.checks import run_dynamic
 from tests.helpers import (
-    TINY,
     as_json,
     assert_same_model,
-    filled,
     images,
-    load_state,
     loss_and_gradients,
     normal,
     numpy,
     run,
-    run_dynamic,
     saved_and_loaded,
     slow_on_jax,
     tensorflow_only,
 )
+from tests.reference import load_state
+from tests.tiny import TINY, filled
 
 SIZE = (33, 47)
 

@@ -13,18 +13,10 @@ from keras_lrseg.decoders import FreqFusionDecoder
 from keras_lrseg.export import export_tflite
 from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.classifiers import make_classifier
-from tests.helpers import (
-    assert_offseg,
-    check_trains_and_saves,
-    load_state,
-    no_random_start,
-    no_weights,
-    offseg_inputs,
-    run,
-    tensorflow_only,
-    tiny_segmenter,
-    torch_state,
-)
+from tests.checks import check_trains_and_saves
+from tests.helpers import no_random_start, no_weights, run, tensorflow_only
+from tests.reference import assert_offseg, load_state, offseg_inputs, torch_state
+from tests.tiny import tiny_segmenter
 
 # Of the authors' code: millions of parameters with 150 classes, and billions of
 # multiply-accumulates, those of convolutions at 512×512 with 150 classes, all of them,

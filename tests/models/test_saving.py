@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers import filled, images, run, tiny_segmenter
+from tests.helpers import images, run
+from tests.tiny import filled, tiny_segmenter
 
 PREDICT = """
 import sys

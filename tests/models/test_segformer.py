@@ -10,15 +10,9 @@ from keras_lrseg.backbones.mix_transformer import VARIANTS
 from keras_lrseg.checkpoints import load
 from keras_lrseg.export import export_tflite
 from keras_lrseg.layers import OffsetLearning
-from tests.helpers import (
-    check_trains_and_saves,
-    fill,
-    load_state,
-    manifest,
-    no_random_start,
-    no_weights,
-    tensorflow_only,
-)
+from tests.checks import check_trains_and_saves
+from tests.helpers import fill, no_random_start, no_weights, tensorflow_only
+from tests.reference import load_state, manifest
 
 # Of the authors' code at 512×512 and 150 classes: millions of parameters, billions of
 # multiply-accumulates.

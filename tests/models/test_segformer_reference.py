@@ -4,14 +4,8 @@ import keras
 import pytest
 
 import keras_lrseg
-from tests.helpers import (
-    assert_offseg,
-    load_state,
-    no_random_start,
-    offseg_inputs,
-    run,
-    torch_state,
-)
+from tests.helpers import no_random_start, run
+from tests.reference import assert_offseg, load_state, offseg_inputs, torch_state
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,19 @@ import pytest
 
 from keras_lrseg import SemanticSegmenter
 from keras_lrseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from tests.checks import run_dynamic
 from tests.helpers import (
     as_json,
     assert_same_model,
-    filled,
-    golden_segmenter,
     images,
     no_weights,
     run,
-    run_dynamic,
     saved_and_loaded,
-    shared_golden_segmenter,
     tensorflow_only,
     tensors,
-    tiny_segmenter,
 )
+from tests.reference import golden_segmenter, shared_golden_segmenter
+from tests.tiny import filled, tiny_segmenter
 
 SIZE = (33, 47)
 

@@ -10,20 +10,11 @@ from keras_lrseg.analysis import profile
 from keras_lrseg.backbones import MSCANBackbone
 from keras_lrseg.decoders import HamburgerDecoder
 from keras_lrseg.export import export_tflite
-from tests.helpers import (
-    assert_offseg,
-    check_trains_and_saves,
-    filled,
-    images,
-    load_state,
-    no_random_start,
-    no_weights,
-    run,
-    tensorflow_only,
-    tiny_segmenter,
-    torch_state,
-)
+from tests.checks import check_trains_and_saves
+from tests.helpers import images, no_random_start, no_weights, run, tensorflow_only
 from tests.layers.test_hamburger import give_authors_bases
+from tests.reference import assert_offseg, load_state, torch_state
+from tests.tiny import filled, tiny_segmenter
 
 # Of the authors' code with 150 classes: millions of parameters, and billions of
 # multiply-accumulates at 512×512, by classifier.

@@ -11,7 +11,7 @@ from keras_lrseg.decoders import (
     SegFormerDecoder,
 )
 from keras_lrseg.models.classifiers import make_classifier
-from tests.helpers import check_trains_and_saves
+from tests.checks import check_trains_and_saves
 
 if keras.config.backend() != "torch":
     pytestmark = pytest.mark.slow  # compiles for half a minute each

@@ -8,7 +8,8 @@ import keras
 import pytest
 
 from keras_lrseg.backbones.lrformer import VARIANTS
-from tests.helpers import TINY, check_trains_and_saves
+from tests.checks import check_trains_and_saves
+from tests.tiny import TINY
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "plug-in.md"
 EXAMPLES = {

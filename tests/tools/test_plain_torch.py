@@ -6,13 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers import (
-    assert_golden,
-    normal,
-    offseg_fixtures,
-    offseg_state,
-    torch_state,
-)
+from tests.helpers import normal
+from tests.reference import assert_golden, offseg_fixtures, offseg_state, torch_state
 
 if keras.config.backend() != "torch":
     pytest.skip("plain PyTorch, the same on every backend", allow_module_level=True)

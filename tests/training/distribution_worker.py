@@ -214,5 +214,7 @@ if __name__ == "__main__":
     try:
         tasks[sys.argv[1]](**json.loads(sys.argv[2]))
     except ValueError as error:
-        print(f"refused: {error}", flush=True)
+        # One write, so that the lines of two processes do not mix.
+        sys.stdout.write(f"refused: {error}\n")
+        sys.stdout.flush()
         os._exit(3)  # at once: other processes may wait for this one
