@@ -45,11 +45,14 @@ class SymmetricConv2D(keras.layers.Conv2D):
                 f"Received: kernel_size={self.kernel_size}"
             )
 
+    def convolve(self, x, kernel, bias=None):
+        """PyTorch's convolution with tensors in place of the layer's weights."""
+        kernel, padding = kernel.permute(3, 2, 0, 1), [k // 2 for k in self.kernel_size]
+        return _torch_conv2d(x, kernel, bias, self.strides, padding)
+
     def convolution_op(self, inputs, kernel):
         if keras.config.backend() == "torch":
-            kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
-            padding = [k // 2 for k in self.kernel_size]
-            return _torch_conv2d(inputs, kernel, None, self.strides, padding)
+            return self.convolve(inputs, ops.convert_to_tensor(kernel))
         if self.strides == (1, 1):
             return super().convolution_op(inputs, kernel)
         rows, columns = (k // 2 for k in self.kernel_size)
@@ -123,11 +126,15 @@ class PointwiseConvolution(keras.layers.Dense):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
         if keras.config.backend() == "torch":
-            return self.activation(_torch_pointwise(inputs, kernel, bias))
+            return self.activation(self.convolve(inputs, kernel, bias))
         # A plain matrix, so that TensorFlow fuses product, bias and activation.
         x = ops.reshape(inputs, (-1, kernel.shape[0]))
         x = self.activation(_linear(x, kernel, bias))
         return ops.reshape(x, (-1, *ops.shape(inputs)[1:-1], self.units))
+
+    def convolve(self, x, kernel, bias=None):
+        """PyTorch's convolution with tensors in place of the layer's weights."""
+        return _torch_pointwise(x, kernel, bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -190,6 +197,10 @@ class DepthwiseConvolution(keras.layers.Layer):
         if self.residual:
             kernel = kernel + ops.cast(self._centre(), kernel.dtype)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        return self.convolve(x, kernel, bias)
+
+    def convolve(self, x, kernel, bias=None):
+        """The convolution with tensors in place of the layer's weights."""
         return depthwise_convolution(x, kernel, bias, self.strides)
 
     def _centre(self):

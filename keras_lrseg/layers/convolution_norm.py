@@ -1,6 +1,7 @@
 """Convolution, normalization and activation, the brick of most decoders."""
 
 import keras
+from keras import ops
 
 from keras_lrseg.layers.convolution import (
     DepthwiseConvolution,
@@ -75,12 +76,39 @@ class ConvolutionNorm(keras.layers.Layer):
             self.norm.build(self.convolution.compute_output_shape(input_shape))
 
     def call(self, x, training=False):
+        if self._is_folded(x, training):
+            return self.activation(self._folded(x))
         x = self.convolution(x)
         if self.kind == "batch":
             x = self.norm(x, training=training)
         elif self.kind == "group":
             x = self.norm(x)
         return self.activation(x)
+
+    def _is_folded(self, x, training):
+        """Whether to multiply the norm into the kernel, as compilers do for inference.
+
+        PyTorch runs as it is written, and the norm is a pass over the map there.
+        """
+        return (
+            keras.config.backend() == "torch"
+            and self.kind == "batch"
+            and not (training and self.norm.trainable)
+            and x.device.type == "cpu"
+            and self.compute_dtype == "float32"  # in half, the sum would be rounded
+        )
+
+    def _folded(self, x):
+        norm = self.norm
+        weights = (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+        gamma, beta, mean, variance = map(ops.convert_to_tensor, weights)
+        scale = gamma * (variance + norm.epsilon).rsqrt()
+        bias = beta - mean * scale
+        if self.use_bias:
+            bias = bias + ops.convert_to_tensor(self.convolution.bias) * scale
+        kernel = ops.convert_to_tensor(self.convolution.kernel)
+        kernel = kernel * (scale[:, None] if self.filters is None else scale)
+        return self.convolution.convolve(x, kernel, bias)
 
     def compute_output_shape(self, input_shape):
         return self.convolution.compute_output_shape(input_shape)
