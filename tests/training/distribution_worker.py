@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+from contextlib import nullcontext
 from unittest import mock
 
 import keras
@@ -25,7 +26,7 @@ from keras_lrseg.training import (
 from keras_lrseg.training.collectives import reduce_gradients
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
-from tests.training.toys import toy_dataset
+from tests.training.toys import toy_dataset, toy_mask_segmenter
 
 
 def small_segmenter(num_classes=3, dropout_rate=0.0):
@@ -58,6 +59,7 @@ def train(
     dropout_rate=0.0,
     jit_compile="auto",
     resume=False,
+    of_masks=False,
 ):
     """Write the state after some steps, every process its own: `0.npz`, `1.npz`."""
     out = pathlib.Path(out)
@@ -66,7 +68,11 @@ def train(
         rank = devices.shard[0] if keras.config.backend() == "torch" else 0
         keras.utils.set_random_seed(rank)
         keras.config.set_dtype_policy(policy)
-        model = small_segmenter(dropout_rate=dropout_rate)
+        if of_masks:
+            model, loss = toy_mask_segmenter(), MaskClassificationLoss(num_points=64)
+        else:
+            model = small_segmenter(dropout_rate=dropout_rate)
+            loss = SegmentationCrossEntropy()
         optimizer = make_optimizer(
             model,
             1e-2,
@@ -78,7 +84,7 @@ def train(
         )
         # As large as it usually starts, some devices would leave the first step out.
         optimizer.initial_scale = 2.0**10
-        model.compile(optimizer, SegmentationCrossEntropy(), jit_compile=jit_compile)
+        model.compile(optimizer, loss, jit_compile=jit_compile)
         start = restore_latest(model, out) if resume else 0
         devices.prepare(model)
         stream = training_pipeline(
@@ -88,9 +94,10 @@ def train(
             shard=devices.shard,
             start_step=start,
         )
-        history = model.fit(
-            stream, steps_per_epoch=steps - start, shuffle=False, verbose=0
-        )
+        with same_points() if of_masks else nullcontext():
+            history = model.fit(
+                stream, steps_per_epoch=steps - start, shuffle=False, verbose=0
+            )
         image, _ = ragged_dataset()[0]
         with devices.alone():
             logits = model.predict_on_batch(image[None])
@@ -107,6 +114,16 @@ def train(
             names=[v.path for v in variables],
             **{str(i): to_numpy(v) for i, v in enumerate(variables)},
         )
+
+
+def same_points():
+    """The points at which masks are compared: the same in every image and step."""
+
+    def uniform(shape, **_):
+        points = np.random.default_rng(0).random((1, *shape[1:]), "float32")
+        return keras.ops.broadcast_to(points, shape)
+
+    return mock.patch.object(keras.random, "uniform", uniform)
 
 
 def overflow(out):

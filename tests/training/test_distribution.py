@@ -162,6 +162,25 @@ def test_processes_drop_different_features_and_stay_together(tmp_path):
     assert first[state][0] != second[state][0]
 
 
+@pytest.mark.slow
+def test_two_devices_give_a_model_of_masks_the_gradients_of_one(tmp_path):
+    # What the first step leaves as moments. The weights do not compare: Adam moves
+    # biases that have no influence by the noise of their gradients.
+    def moments(result):
+        names = enumerate(result["names"])
+        keys = [str(i) for i, name in names if name.endswith("_momentum")]
+        return np.concatenate([result[key].ravel() for key in keys])
+
+    settings = {"of_masks": True, "steps": 1}
+    (one,) = train(tmp_path / "one", "none", 1, **settings)
+    length = np.linalg.norm(moments(one))
+    for two in train(tmp_path / "two", "data", 2, **settings):
+        assert two["count"] == 2
+        np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+        error = np.linalg.norm(moments(one) - moments(two))
+        assert error < 1e-4 * length
+
+
 @pytest.mark.skipif(BACKEND == "jax", reason="its gradients are those of all devices")
 def test_overflow_on_one_device_leaves_the_step_out_on_all(tmp_path):
     finish(start("overflow", tmp_path, 2))

@@ -19,7 +19,12 @@ from keras_lrseg.training import (
     run,
     save_model,
 )
-from tests.training.toys import CLASSES, toy_dataset, toy_segmenter
+from tests.training.toys import (
+    CLASSES,
+    toy_dataset,
+    toy_mask_segmenter,
+    toy_segmenter,
+)
 
 # Keras's warning: no epoch may end because the stream does, not the shorter last one.
 pytestmark = pytest.mark.filterwarnings("error:.*ran out of data")
@@ -36,12 +41,20 @@ SETTINGS = {
 FIGURES = ("loss", "images_per_s", "learning_rate")  # of an epoch, in the log
 
 
-def train(out, model_seed=0, dataset=None, validation=None, resume=False, **settings):
-    """Train the toy model from weights and dropout that `model_seed` decides."""
+def train(
+    out,
+    model_seed=0,
+    dataset=None,
+    validation=None,
+    resume=False,
+    make=toy_segmenter,
+    **settings,
+):
+    """Train a toy model from weights and dropout that `model_seed` decides."""
     keras.utils.set_random_seed(model_seed)
     recipe = SegmentationRecipe(**{**SETTINGS, **settings})
     return run.train(
-        toy_segmenter(),
+        make(),
         dataset or toy_dataset(),
         out,
         recipe,
@@ -174,6 +187,20 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does_bit_for_bit(
     epochs = [int(row["epoch"]) for row in log_of(tmp_path)]
     # Without damage it is not known that the second epoch ended: it has no line.
     assert epochs == ([0, 1, 2] if damaged else [0, 2])
+
+
+@pytest.mark.slow
+def test_model_of_masks_is_trained_and_resumed(tmp_path, monkeypatch):
+    settings = {"make": toy_mask_segmenter, "validation": toy_dataset(2, seed=1)}
+    after_epoch(monkeypatch, 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, **settings)
+    monkeypatch.undo()
+    path = train(tmp_path, resume=True, **settings)
+    first, *_, last = log_of(tmp_path)
+    assert 0 < float(last["loss"]) < 2 * float(first["loss"])
+    scores = evaluate(load_model(path), settings["validation"])
+    assert float(last["val_miou"]) == pytest.approx(scores.miou, abs=1e-6)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, tmp_path):
