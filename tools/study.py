@@ -38,6 +38,7 @@ from typing import NamedTuple
 import bench
 
 LEARNING_RATE = 1e-3  # from scratch, as the demo trains
+LAYER_SCALE = 0.1
 
 
 def main() -> None:
@@ -175,6 +176,30 @@ def offset_learning(**branches) -> Callable:
     return make
 
 
+def lrformer_t(width: int = 256, **settings) -> Callable:
+    """LRFormer-T with layer scales that start at 0.1.
+
+    At the published 1e-6 the branches of a block have no say for hundreds of steps, and
+    all query grids score alike.
+    """
+
+    def make(num_classes):
+        from keras_lrseg import SemanticSegmenter, decoders
+        from keras_lrseg.backbones import lrformer
+        from keras_lrseg.layers import PointwiseConvolution
+
+        return SemanticSegmenter(
+            lrformer.LRFormerBackbone(
+                **lrformer.VARIANTS["T"], layer_scale=LAYER_SCALE, **settings
+            ),
+            decoders.LRDecoder(width, layer_scale=LAYER_SCALE, name="decoder"),
+            PointwiseConvolution(num_classes, name="classifier"),
+            dropout_rate=0.1,
+        )
+
+    return make
+
+
 def composed(backbone: str, decoder: str, channels: int) -> Callable:
     """A backbone of the library with another decoder and a 1×1 convolution."""
 
@@ -255,19 +280,12 @@ STUDIES = {
     "lrformer": Study(
         "LRFormer-T",
         {
-            "LRFormer-T": named("LRFormerT"),
-            **{f"grid {n}": named("LRFormerT", pool_size=n) for n in (4, 8, 32)},
-            "no depthwise in attention": named("LRFormerT", depthwise=False),
-            "no depthwise in feed-forward": named(
-                "LRFormerT", feed_forward_depthwise=False
-            ),
-            "no depthwise": named(
-                "LRFormerT", depthwise=False, feed_forward_depthwise=False
-            ),
-            **{
-                f"width {n}": named("LRFormerT", decoder_channels=n)
-                for n in (64, 128, 512)
-            },
+            "LRFormer-T": lrformer_t(),
+            **{f"grid {n}": lrformer_t(pool_size=n) for n in (4, 8, 32)},
+            "no depthwise in attention": lrformer_t(depthwise=False),
+            "no depthwise in feed-forward": lrformer_t(feed_forward_depthwise=False),
+            "no depthwise": lrformer_t(depthwise=False, feed_forward_depthwise=False),
+            **{f"width {n}": lrformer_t(width=n) for n in (64, 128, 512)},
             "SegFormer-B1": named("SegFormerB1"),
         },
     ),
