@@ -246,7 +246,9 @@ def study_table(rows: list[dict]) -> str:
     rows = newest(rows, ("configuration", "seed"))
     groups = [x for x in ("small", "medium", "large") if f"miou_{x}" in rows[0]]
     body = []
-    for name in dict.fromkeys(row["configuration"] for row in rows):
+    names = {row["configuration"] for row in rows}
+    order = [name for each in study.STUDIES.values() for name in each.models]
+    for name in sorted(names, key=order.index):
         mine = [row for row in rows if row["configuration"] == name]
         scores = [float(row["miou"]) for row in mine]
         cells = [name, f"{int(mine[0]['params']) / 1e6:.2f} M"]
