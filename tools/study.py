@@ -319,7 +319,7 @@ def draw(arguments: argparse.Namespace) -> None:
             mean = sum(scores) / len(scores)
             axes.hlines(mean, x - 0.25, x + 0.25, color="black")
             axes.annotate(f"{mean:.3f}", (x + 0.27, mean), va="center", fontsize=7)
-    slant = {"rotation": 20, "ha": "right"} if len(study.models) > 7 else {}
+    slant = {"rotation": 20, "ha": "right"} if len(study.models) > 6 else {}
     axes.set_xticks(range(len(study.models)), study.models, fontsize=8, **slant)
     axes.set_xlim(-0.6, len(study.models) - 0.2)  # the last mean's number too
     axes.set_ylabel("validation mIoU")
