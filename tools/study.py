@@ -38,7 +38,6 @@ from typing import NamedTuple
 import bench
 
 LEARNING_RATE = 1e-3  # from scratch, as the demo trains
-LAYER_SCALE = 0.1
 
 
 def main() -> None:
@@ -176,31 +175,13 @@ def offset_learning(**branches) -> Callable:
     return make
 
 
-def lrformer_t(width: int = 256, **settings) -> Callable:
-    """LRFormer-T with layer scales that start at 0.1.
-
-    At the published 1e-6 the branches of a block have no say for hundreds of steps, and
-    all query grids score alike.
-    """
-
-    def make(num_classes):
-        from keras_lrseg import SemanticSegmenter, decoders
-        from keras_lrseg.backbones import lrformer
-        from keras_lrseg.layers import PointwiseConvolution
-
-        return SemanticSegmenter(
-            lrformer.LRFormerBackbone(
-                **lrformer.VARIANTS["T"], layer_scale=LAYER_SCALE, **settings
-            ),
-            decoders.LRDecoder(width, layer_scale=LAYER_SCALE, name="decoder"),
-            PointwiseConvolution(num_classes, name="classifier"),
-            dropout_rate=0.1,
-        )
-
-    return make
-
-
-def composed(backbone: str, decoder: str, channels: int) -> Callable:
+def composed(
+    backbone: str,
+    decoder: str,
+    channels: int,
+    backbone_settings: dict | None = None,
+    **decoder_settings,
+) -> Callable:
     """A backbone of the library with another decoder and a 1×1 convolution."""
 
     def make(num_classes):
@@ -208,23 +189,34 @@ def composed(backbone: str, decoder: str, channels: int) -> Callable:
         from keras_lrseg.backbones import lrformer, mix_transformer
         from keras_lrseg.layers import PointwiseConvolution
 
-        base = {
-            "LRFormer-S": lambda: lrformer.LRFormerBackbone(**lrformer.VARIANTS["S"]),
-            "SegFormer-B2": lambda: mix_transformer.MixTransformerBackbone(
-                **mix_transformer.VARIANTS["B2"]
+        family, variant = backbone.split("-")
+        make_backbone, variants = {
+            "LRFormer": (lrformer.LRFormerBackbone, lrformer.VARIANTS),
+            "SegFormer": (
+                mix_transformer.MixTransformerBackbone,
+                mix_transformer.VARIANTS,
             ),
-        }[backbone]()
-        settings, kind = {}, SemanticSegmenter
+        }[family]
+        settings, kind = decoder_settings, SemanticSegmenter
         if decoder == "ObjectContextDecoder":
             settings, kind = {"num_classes": num_classes}, segmenter_with_regions()
         return kind(
-            base,
+            make_backbone(**variants[variant], **(backbone_settings or {})),
             getattr(decoders, decoder)(channels, **settings, name="decoder"),
             PointwiseConvolution(num_classes, name="classifier"),
             dropout_rate=0.1,
         )
 
     return make
+
+
+def lrformer_t(width: int = 256, **settings) -> Callable:
+    """LRFormer-T with layer scales from 0.1 on.
+
+    From the published 1e-6 the branches of a block get no say in so few steps.
+    """
+    scale = {"layer_scale": 0.1}
+    return composed("LRFormer-T", "LRDecoder", width, {**scale, **settings}, **scale)
 
 
 def segmenter_with_regions() -> type:
