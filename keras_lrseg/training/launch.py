@@ -68,14 +68,15 @@ def launch(
     validation = recipe.load("validation", dataset)
     progress = progress or (lambda: None)
     with distribute(distribution) as devices:
+        # Before the images: of many, the check takes minutes.
+        keras.utils.set_random_seed(recipe.seed)
+        model = recipe.build(dataset.num_classes)
         if skip_corrupt:
             dataset = _readable(dataset, progress(), devices)
             validation = validation and _readable(validation, progress(), devices)
         if devices.chief and not resume:
             for part in filter(None, (dataset, validation)):
                 _check(part, progress())
-        keras.utils.set_random_seed(recipe.seed)
-        model = recipe.build(dataset.num_classes)
         path = train(
             model,
             dataset,

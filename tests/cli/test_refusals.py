@@ -87,8 +87,8 @@ TOY = (
     "--images {toy}/train/images --masks {toy}/train/masks --classes {toy}/classes.txt"
 )
 EXPECTED = {
-    "train: unknown model": (
-        f"{TRAIN} {TOY} --model LRFormerZ",
+    "train: unknown model, before any image is read": (
+        f"{TRAIN} {of('truncated')} --model LRFormerZ",
         "'LRFormerZ' LRFormerT",
     ),
     "train: empty folder": (
