@@ -3,8 +3,8 @@
     python recipes/demo.py --out demo-output
 
 Trains LRFormer-T from random weights, scores it on tiles it has not seen, draws a
-contact sheet, exports a TFLite file and runs that on one tile. Five minutes on two idle
-CPU cores; no download. Expected: a validation mIoU near 0.7, where answering "water"
+contact sheet, exports a TFLite file and runs that on one tile. About ten minutes on two
+CPU cores; no download. Expected: a validation mIoU near 0.65, where answering "water"
 everywhere gives 0.10. Any backend (`KERAS_BACKEND`); an interrupted run goes on where
 its last checkpoint was.
 """
