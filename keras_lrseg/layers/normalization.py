@@ -54,19 +54,20 @@ class GroupNormalization(keras.layers.GroupNormalization):
         _check_affine(self)
 
     def call(self, inputs):
-        gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
+        # All in float32: PyTorch on GPUs takes no mixture.
+        x, gamma, beta = (
+            ops.cast(part, "float32") for part in (inputs, self.gamma, self.beta)
+        )
         if _torch_can_differentiate(inputs):
             import torch.nn.functional as F
 
-            x = inputs.permute(0, 3, 1, 2)
+            x = x.permute(0, 3, 1, 2)
             x = F.group_norm(x, self.groups, gamma, beta, self.epsilon)
-            return x.permute(0, 2, 3, 1)
-        x = ops.cast(inputs, "float32")
+            return ops.cast(x.permute(0, 2, 3, 1), inputs.dtype)
         mean = self._mean_of_groups(ops.mean(x, axis=(1, 2)))
         centred = x - mean
         variance = self._mean_of_groups(ops.mean(ops.square(centred), axis=(1, 2)))
-        scale = ops.cast(gamma, "float32") * ops.rsqrt(variance + self.epsilon)
-        x = centred * scale + ops.cast(beta, "float32")
+        x = centred * (gamma * ops.rsqrt(variance + self.epsilon)) + beta
         return ops.cast(x, inputs.dtype)
 
     def _mean_of_groups(self, x):
