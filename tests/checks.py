@@ -63,6 +63,10 @@ def check_layer(make_layer, shapes, larger=None):
         assert {weight.dtype for weight in half.weights} <= {"float32"}
         for a, b in pairs(run(half, x), output):
             assert abs(a.astype("float32") - b).max() <= HALF_PRECISION * b.std()
+        if keras.config.backend() == "torch" and half.trainable_weights:
+            # It lacks kernels for some types.
+            _, gradients = loss_and_gradients(half, random_sum, x)
+            assert all(np.isfinite(gradient).all() for gradient in gradients)
 
     # Every weight learns.
     if not model.trainable_weights:

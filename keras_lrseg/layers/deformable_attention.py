@@ -182,10 +182,9 @@ def two_pixels(position, size):
 def _weighted_rows(table, index, weight):
     """Sum over k of `weight[:, k] · table[index[:, k]]`, (M, depth)."""
     if keras.config.backend() == "torch":
-        import torch.nn.functional as F
+        from keras_lrseg.layers.torch_rows import weighted_rows
 
-        # One operator that never holds what it reads.
-        return F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
+        return weighted_rows(table, index, weight)
     if keras.config.backend() == "jax":
         from keras_lrseg.layers.jax_rows import weighted_rows
 

@@ -192,13 +192,10 @@ def _cells(offset, size, axis):
 def _weighted_rows(rows, corners):
     """Sum of `weight · rows[index]`; `keras.ops.take` would check each index."""
     if keras.config.backend() == "torch":
-        import torch
-        import torch.nn.functional as F
+        from keras_lrseg.layers.torch_rows import weighted_rows
 
-        # One operator that never holds what it reads.
-        index, weight = zip(*corners, strict=True)
-        index, weight = (torch.stack(x, -1).reshape(-1, 4) for x in (index, weight))
-        return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
+        corners = (ops.stack(x, -1) for x in zip(*corners, strict=True))
+        return weighted_rows(rows, *(x.reshape(-1, 4) for x in corners))
     return sum(
         _gather(rows, ops.reshape(index, (-1,))) * ops.reshape(weight, (-1, 1))
         for index, weight in corners
