@@ -329,7 +329,30 @@ def quantization_table(rows: list[dict]) -> str:
     return markdown(list(columns.values()), body) + caption(note, rows)
 
 
+def training_table(rows: list[dict]) -> str:
+    """A line for each precision and contender."""
+    rows = newest(rows, ("model", "crop", "batch", "precision", "contender"))
+    body = [
+        [
+            row["model"],
+            CONTENDERS[row["contender"]],
+            row["precision"],
+            f"{row['images_per_s']} ({float(row['ratio_to_plain']):.2f}×)",
+            f"{int(row['peak_mib']) / 1024:.1f} GiB",
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Median of {values(rows, 'rounds')} rounds, crops of {values(rows, 'crop')} "
+        f"pixels a side, batch {values(rows, 'batch')}; in brackets the ratio of the "
+        "times to plain PyTorch with automatic mixed precision in the same run"
+    )
+    header = ["model", "implementation", "precision", "images a second", "peak memory"]
+    return markdown(header, body) + caption(note, rows)
+
+
 TABLES = {
+    "training": training_table,
     "forward_lrformer": forward_table,
     "mobile": mobile_table,
     "quantization": quantization_table,

@@ -7,6 +7,7 @@ only, which shifts the grid against the published weights.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -194,7 +195,7 @@ class DepthwiseConvolution(keras.layers.Layer):
     def call(self, x):
         kernel = ops.convert_to_tensor(self.kernel)
         if self.residual:
-            kernel = kernel + self._centre(kernel.dtype)
+            kernel = kernel + ops.cast(self._centre(), kernel.dtype)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
         return self.convolve(x, kernel, bias)
 
@@ -202,9 +203,11 @@ class DepthwiseConvolution(keras.layers.Layer):
         """The convolution with tensors in place of the layer's weights."""
         return depthwise_convolution(x, kernel, bias, self.strides)
 
-    def _centre(self, dtype):
-        rows, columns = ((n // 2,) * 2 for n in self.kernel_size)
-        return ops.pad(ops.ones((1, 1, 1, 1), dtype), (rows, columns, (0, 0), (0, 0)))
+    def _centre(self):
+        rows, columns = self.kernel_size
+        centre = np.zeros((rows, columns, 1, 1), "float32")
+        centre[rows // 2, columns // 2] = 1
+        return centre
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape
