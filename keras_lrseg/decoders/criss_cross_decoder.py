@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.decoders.context_decoder import ContextAttention, ContextDecoder
+from keras_lrseg.layers.softmax import softmax
 
 RECURRENCE = 2  # after the second every pixel has seen every other
 
@@ -62,7 +63,7 @@ class CrissCrossAttention(ContextAttention):
         # The pixel itself is in its row already.
         along_column = ops.cast(along_column, "float32") - 1e9 * ops.eye(height)
         scores = [ops.cast(along_row, "float32"), ops.swapaxes(along_column, 1, 2)]
-        weights = ops.softmax(ops.concatenate(scores, axis=-1), axis=-1)
+        weights = softmax(ops.concatenate(scores, axis=-1))
         weights = ops.cast(weights, across[2].dtype)  # (B, H, W, W + H)
         from_row = ops.matmul(weights[..., :width], across[2])  # (B, H, W, C)
         weights = ops.swapaxes(weights[..., width:], 1, 2)  # (B, W, H, H)

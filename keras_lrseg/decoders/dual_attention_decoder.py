@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.decoders.context_decoder import ContextAttention, ContextDecoder
+from keras_lrseg.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -61,8 +62,7 @@ class PixelAttention(ContextAttention):
             _pixels(layer(x)) for layer in (self.query, self.key, self.value)
         )
         scores = ops.matmul(query, ops.swapaxes(key, 1, 2))  # (B, N, N)
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        context = ops.matmul(ops.cast(weights, x.dtype), value)  # (B, N, C)
+        context = ops.matmul(softmax(scores), value)  # (B, N, C)
         return x + self.scale * ops.reshape(context, ops.shape(x))
 
     def attention_flops(self, input_shape):
@@ -92,7 +92,7 @@ class ChannelAttention(keras.layers.Layer):
         wide = ops.cast(pixels, "float32")  # sums over all pixels overflow float16
         scores = ops.matmul(ops.swapaxes(wide, 1, 2), wide)  # (B, C, C)
         # What is added to a row changes no softmax.
-        weights = ops.cast(ops.softmax(-scores, axis=-1), x.dtype)
+        weights = ops.cast(softmax(-scores), x.dtype)
         context = ops.matmul(pixels, ops.swapaxes(weights, 1, 2))  # (B, N, C)
         return x + self.scale * ops.reshape(context, ops.shape(x))
 

@@ -11,6 +11,7 @@ from keras_lrseg.layers import (
 )
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.position_embedding import sine_embedding
+from keras_lrseg.layers.softmax import softmax
 
 SCALES = 3  # maps that the layers attend to in turn
 
@@ -363,8 +364,7 @@ def _attend(queries, keys, values, mask):
     scores = ops.cast(scores, "float32")
     if mask is not None:
         scores = ops.where(mask, scores, -1e9)
-    weights = ops.softmax(scores, axis=-1)
-    return ops.matmul(ops.cast(weights, values.dtype), values)
+    return ops.matmul(ops.cast(softmax(scores), values.dtype), values)
 
 
 def where_predicted(masks, size):

@@ -6,6 +6,7 @@ from keras import ops
 from keras_lrseg.decoders.context_decoder import ContextDecoder
 from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.layers.convolution import pixelwise_product
+from keras_lrseg.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -91,7 +92,7 @@ class ObjectContextDecoder(ContextDecoder):
         key, value = key[:, :, 0], self.value(regions, training=training)[:, :, 0]
         scores = pixelwise_product(query, ops.swapaxes(key, 1, 2))  # (B, H, W, K)
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
-        weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
+        weights = ops.cast(softmax(scores), value.dtype)
         context = self.expand(pixelwise_product(weights, value), training=training)
         return self.fusion(ops.concatenate([context, x], axis=-1), training=training)
 

@@ -11,6 +11,7 @@ from keras_lrseg.layers.resampling import (
     resize_bilinear,
     scaled_grid,
 )
+from keras_lrseg.layers.softmax import softmax
 
 PYRAMID_SIZES = (11, 8, 6, 4)  # key/value grids beside 16 queries a side
 
@@ -170,8 +171,7 @@ def dot_product_attention(queries, keys, values):
     # Scaled first: in float16 the bare product can overflow.
     queries = queries * queries.shape[-1] ** -0.5
     scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))  # (B, h, Nq, Nk)
-    weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-    return ops.matmul(ops.cast(weights, values.dtype), values)
+    return ops.matmul(softmax(scores), values)
 
 
 def make_pyramid_convolutions(dtype=None):

@@ -12,7 +12,7 @@ only the gradient is computed so, see `jax_carafe`.
 import keras
 from keras import ops
 
-from keras_lrseg.layers.convolution import _on_jax_cpu
+from keras_lrseg.layers.convolution import on_jax_cpu
 
 TILE = 4
 
@@ -35,7 +35,7 @@ def carafe(features, kernels, scale=1):
 
     Reference: CARAFE (Wang et al., ICCV 2019), the reassembly module, with one group.
     """
-    if _on_jax_cpu():
+    if on_jax_cpu():
         from keras_lrseg.layers import jax_carafe
 
         return jax_carafe.carafe(_by_tiles, features, kernels, scale)

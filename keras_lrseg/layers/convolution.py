@@ -237,7 +237,7 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
     if keras.config.backend() == "torch":
         kernel, padding = kernel.permute(2, 3, 0, 1), (rows, columns)
         return _torch_conv2d(x, kernel, bias, strides, padding, groups=x.shape[3])
-    if strides == 1 and _on_jax_cpu():
+    if strides == 1 and on_jax_cpu():
         from keras_lrseg.layers import jax_depthwise
 
         y = jax_depthwise.depthwise_convolution(x, kernel[..., 0])
@@ -300,7 +300,8 @@ def _linear(x, kernel, bias):
     return x + bias
 
 
-def _on_jax_cpu():
+def on_jax_cpu() -> bool:
+    """Whether JAX computes on processors, where XLA needs help."""
     if keras.config.backend() != "jax":
         return False
     import jax

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_lrseg.layers.convolution import PointwiseConvolution
+from keras_lrseg.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -95,7 +96,7 @@ class MultiScaleDeformableAttention(keras.layers.Layer):
         _, tokens, channels = ops.shape(queries)
         shape = (-1, tokens, self.num_heads, len(maps) * self.num_points)
         weights = ops.cast(self.attention(queries), "float32")
-        weights = ops.softmax(ops.reshape(weights, shape), axis=-1)
+        weights = softmax(ops.reshape(weights, shape))
         weights = ops.split(weights, len(maps), axis=-1)
         offsets = self.offset(queries)  # x and y in turn
         columns, rows = (  # for each level (B, N, heads, points)

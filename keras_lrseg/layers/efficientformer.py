@@ -12,6 +12,7 @@ from keras_lrseg.layers.convolution import DepthwiseConvolution, PointwiseConvol
 from keras_lrseg.layers.convolution_norm import ConvolutionNorm
 from keras_lrseg.layers.regularization import DropPath, LayerScale
 from keras_lrseg.layers.resampling import resize_bilinear
+from keras_lrseg.layers.softmax import softmax
 
 
 class _BiasedAttention(keras.layers.Layer):
@@ -96,8 +97,7 @@ class _BiasedAttention(keras.layers.Layer):
         return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))  # (B, heads, N, d)
 
     def _weights(self, scores):
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        return ops.cast(weights, scores.dtype)
+        return softmax(scores)
 
     def _flops(self, queries_shape, keys_shape):
         """Multiply-accumulates of q·kᵀ and of the product with v."""

@@ -1,11 +1,11 @@
 """Frequency-aware fusion of two levels of a pyramid (FreqFusion, TPAMI 2024)."""
 
 import keras
-from keras import ops
 
 from keras_lrseg.layers.carafe import carafe
 from keras_lrseg.layers.convolution import PointwiseConvolution, SymmetricConv2D
 from keras_lrseg.layers.similarity_resampler import SimilarityGuidedResampler
+from keras_lrseg.layers.softmax import softmax
 
 HIGH_PASS, LOW_PASS = 3, 5  # sides of the adaptive kernels
 
@@ -75,8 +75,8 @@ class FreqFusion(keras.layers.Layer):
         high_pass = self.high_pass(guide_high)
         guide_high = _sharpen(guide_high, high_pass)
         low_pass = self.low_pass(guide_high)
-        (more,) = carafe([self.low_pass(guide_low)], _normalize(low_pass), scale=2)
-        kernels = _normalize(low_pass + more)
+        (more,) = carafe([self.low_pass(guide_low)], softmax(low_pass), scale=2)
+        kernels = softmax(low_pass + more)
         low, more = carafe([low, self.high_pass(guide_low)], kernels, scale=2)
         high = _sharpen(high, high_pass + more)
         return [high, self.resampler([guide_high, guide_low, low])]
@@ -113,11 +113,5 @@ def check_sizes(high, low):
 
 def _sharpen(x, kernels):
     """Add to a map what an adaptive low-pass filter takes away from it."""
-    (smooth,) = carafe([x], _normalize(kernels))
+    (smooth,) = carafe([x], softmax(kernels))
     return 2.0 * x - smooth
-
-
-def _normalize(kernels):
-    """Kernels of non-negative weights whose sum is one, in float32."""
-    weights = ops.softmax(ops.cast(kernels, "float32"), axis=-1)
-    return ops.cast(weights, kernels.dtype)

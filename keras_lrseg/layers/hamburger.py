@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_lrseg.layers.convolution import PointwiseConvolution, kaiming_normal
 from keras_lrseg.layers.convolution_norm import ConvolutionNorm
+from keras_lrseg.layers.softmax import softmax
 
 EPSILON = 1e-6
 
@@ -61,7 +62,7 @@ class NonNegativeFactorization(keras.layers.Layer):
         if training:
             bases = self._random_bases(batch, channels)
         products = _products(pixels, bases)
-        coefficients = ops.softmax(products)
+        coefficients = softmax(products)
         for _ in range(self.train_steps if training else self.steps):
             coefficients = _updated(coefficients, products, bases)
             bases = _updated_bases(bases, pixels, coefficients)

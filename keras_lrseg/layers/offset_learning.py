@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.linear import linear
+from keras_lrseg.layers.softmax import softmax
 
 NOTICE = (
     "Patent notice: the authors of OffSeg permit non-commercial use of Offset Learning "
@@ -98,7 +99,7 @@ class OffsetLearning(keras.layers.Layer):
         if self.feature_offset:
             values = self.feature_projection(representations)  # (K, C)
             values = ops.matmul(values, ops.swapaxes(aligned, -1, -2))  # (B, K, K)
-            logits = logits + pixelwise_product(_softmax(affinity), values)
+            logits = logits + pixelwise_product(softmax(affinity), values)
         return self.norm(logits)
 
     def compute_output_shape(self, input_shape):
@@ -173,7 +174,7 @@ class MaskOffsetLearning(keras.layers.Layer):
         affinity = pixelwise_product(features, ops.swapaxes(embeddings, 1, 2))
         offset = _attend_to_pixels(affinity, features)  # (B, Q, C)
         values = self.feature_projection(embeddings)
-        aligned = features + pixelwise_product(_softmax(affinity), values)
+        aligned = features + pixelwise_product(softmax(affinity), values)
         return [embeddings + self.class_projection(offset), aligned]
 
     def compute_output_shape(self, input_shape):
@@ -205,11 +206,7 @@ def _attend_to_pixels(affinity, x):
     if dtype == "float16":  # too small a range for the weights of many pixels
         affinity, x = ops.cast(affinity, "float32"), ops.cast(x, "float32")
     affinity = ops.reshape(affinity, (-1, pixels, affinity.shape[-1]))
-    weights = ops.swapaxes(_softmax(affinity, axis=1), 1, 2)  # (B, K, N)
+    weights = ops.softmax(ops.cast(affinity, "float32"), axis=1)
+    weights = ops.cast(ops.swapaxes(weights, 1, 2), x.dtype)  # (B, K, N)
     mean = ops.matmul(weights, ops.reshape(x, (-1, pixels, channels)))
     return ops.cast(mean, dtype)
-
-
-def _softmax(x, axis=-1):
-    """In float32 whatever the policy."""
-    return ops.cast(ops.softmax(ops.cast(x, "float32"), axis), x.dtype)

@@ -15,6 +15,7 @@ from keras import ops
 from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import PatchConv2D, PointwiseConvolution
 from keras_lrseg.layers.regularization import DropPath
+from keras_lrseg.layers.softmax import softmax
 
 
 def _linear(units, **settings):
@@ -138,8 +139,7 @@ def _biased_attention(queries, keys, values, biases):
     scores = ops.matmul(queries * channels**-0.5, ops.swapaxes(keys, 2, 3))
     scores = ops.reshape(scores, (-1, ops.shape(biases)[0], heads, tokens**2))
     scores = ops.reshape(scores + biases, (-1, heads, tokens, tokens))
-    weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-    return ops.matmul(ops.cast(weights, values.dtype), values)
+    return ops.matmul(softmax(scores), values)
 
 
 @functools.cache
