@@ -1,7 +1,8 @@
-"""Softmax for JAX on a CPU, with a gradient that is two to three times faster.
+"""Softmax for JAX on a CPU, with a quicker gradient.
 
 XLA sums the last axis value by value there. A product with ones does not, if a barrier
-keeps the factors from being computed again inside of it.
+keeps the factors from being computed again inside of it: an attention's gradient then
+takes from a half (256 or 4096 keys) to three quarters (1024) of the time.
 """
 
 import jax
