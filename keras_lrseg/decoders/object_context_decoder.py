@@ -6,7 +6,7 @@ from keras import ops
 from keras_lrseg.decoders.context_decoder import ContextDecoder
 from keras_lrseg.layers import PointwiseConvolution
 from keras_lrseg.layers.convolution import pixelwise_product
-from keras_lrseg.layers.softmax import softmax
+from keras_lrseg.layers.softmax import means_of_pixels, softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -82,7 +82,7 @@ class ObjectContextDecoder(ContextDecoder):
     def add_context(self, x, training):
         regions = self._regions(x, training)
         x = self.pixels(x, training=training)
-        regions = _means_of_regions(x, regions)  # (B, K, 1, C)
+        regions = means_of_pixels(x, regions)[:, :, None]  # (B, K, 1, C)
         query, key = x, regions
         for to_query, to_key in zip(self.queries, self.keys, strict=True):
             query, key = (
@@ -103,13 +103,3 @@ class ObjectContextDecoder(ContextDecoder):
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
-
-
-def _means_of_regions(x, logits):
-    """Means of pixels (B, H, W, C) for each region of logits (B, H, W, K)."""
-    _, height, width, channels = ops.shape(x)
-    pixels = ops.reshape(x, (-1, height * width, channels))  # (B, N, C)
-    logits = ops.reshape(logits, (-1, height * width, logits.shape[-1]))  # (B, N, K)
-    weights = ops.softmax(ops.cast(logits, "float32"), axis=1)
-    weights = ops.cast(ops.swapaxes(weights, 1, 2), x.dtype)  # (B, K, N)
-    return ops.matmul(weights, pixels)[:, :, None]  # (B, K, 1, C)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.linear import linear
-from keras_lrseg.layers.softmax import softmax
+from keras_lrseg.layers.softmax import means_of_pixels, softmax
 
 NOTICE = (
     "Patent notice: the authors of OffSeg permit non-commercial use of Offset Learning "
@@ -93,7 +93,7 @@ class OffsetLearning(keras.layers.Layer):
         affinity = pixelwise_product(x, ops.transpose(aligned))  # (B, H, W, K)
         logits = affinity
         if self.class_offset:
-            offset = _attend_to_pixels(affinity, x)  # (B, K, C)
+            offset = means_of_pixels(x, affinity)  # (B, K, C)
             aligned = aligned + self.class_projection(offset)
             logits = pixelwise_product(x, ops.swapaxes(aligned, 1, 2))
         if self.feature_offset:
@@ -172,7 +172,7 @@ class MaskOffsetLearning(keras.layers.Layer):
     def call(self, inputs):
         embeddings, features = inputs
         affinity = pixelwise_product(features, ops.swapaxes(embeddings, 1, 2))
-        offset = _attend_to_pixels(affinity, features)  # (B, Q, C)
+        offset = means_of_pixels(features, affinity)  # (B, Q, C)
         values = self.feature_projection(embeddings)
         aligned = features + pixelwise_product(softmax(affinity), values)
         return [embeddings + self.class_projection(offset), aligned]
@@ -197,16 +197,3 @@ def _projection(shape, name, dtype):
     layer = linear(shape[-1], use_bias=False, name=name, dtype=dtype)
     layer.build(shape)
     return layer
-
-
-def _attend_to_pixels(affinity, x):
-    """Mean of the pixels x by class: (B, H, W, K) and (B, H, W, C) to (B, K, C)."""
-    _, height, width, channels = ops.shape(x)
-    pixels, dtype = height * width, x.dtype
-    if dtype == "float16":  # too small a range for the weights of many pixels
-        affinity, x = ops.cast(affinity, "float32"), ops.cast(x, "float32")
-    affinity = ops.reshape(affinity, (-1, pixels, affinity.shape[-1]))
-    weights = ops.softmax(ops.cast(affinity, "float32"), axis=1)
-    weights = ops.cast(ops.swapaxes(weights, 1, 2), x.dtype)  # (B, K, N)
-    mean = ops.matmul(weights, ops.reshape(x, (-1, pixels, channels)))
-    return ops.cast(mean, dtype)

@@ -1,4 +1,4 @@
-"""The softmax of attention weights."""
+"""The softmax of attention weights, and the means that it makes."""
 
 from keras import ops
 
@@ -15,3 +15,23 @@ def softmax(x):
     else:
         y = ops.softmax(y, axis=-1)
     return ops.cast(y, x.dtype)
+
+
+def means_of_pixels(x, scores):
+    """Means of pixels, weighted by the softmax over the pixels of their scores.
+
+    Args:
+        x: (B, H, W, C).
+        scores: (B, H, W, K), of K classes.
+
+    Returns:
+        (B, K, C).
+    """
+    _, height, width, channels = ops.shape(x)
+    pixels, dtype = height * width, x.dtype
+    if dtype == "float16":  # too small a range for the weights of many pixels
+        x = ops.cast(x, "float32")
+    scores = ops.reshape(ops.cast(scores, "float32"), (-1, pixels, scores.shape[-1]))
+    weights = ops.cast(ops.softmax(scores, axis=1), x.dtype)
+    x = ops.reshape(x, (-1, pixels, channels))
+    return ops.cast(ops.matmul(ops.swapaxes(weights, 1, 2), x), dtype)

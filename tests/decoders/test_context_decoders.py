@@ -16,7 +16,7 @@ from keras_lrseg.decoders import (
 )
 from keras_lrseg.decoders.criss_cross_decoder import CrissCrossAttention
 from keras_lrseg.decoders.dual_attention_decoder import ChannelAttention, PixelAttention
-from keras_lrseg.decoders.object_context_decoder import _means_of_regions
+from keras_lrseg.layers.softmax import means_of_pixels
 from keras_lrseg.training import SegmentationCrossEntropy
 from tests.checks import check_layer
 from tests.helpers import fill, images, normal, numpy, refused, run
@@ -95,8 +95,8 @@ def test_region_is_the_mean_of_its_pixels(x):
     logits = np.full((2, 4, 6, 2), -1e9, "float32")
     logits[:, :1, :3, 0] = 0  # three pixels belong to the first region
     logits[:, 2, 5, 1] = 0
-    means = run(lambda inputs: _means_of_regions(*inputs), [x, logits])
-    expected = np.stack([x[:, 0, :3].mean(1), x[:, 2, 5]], axis=1)[:, :, None]
+    means = run(lambda inputs: means_of_pixels(*inputs), [x, logits])
+    expected = np.stack([x[:, 0, :3].mean(1), x[:, 2, 5]], axis=1)
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-6)
 
 
