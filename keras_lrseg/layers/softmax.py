@@ -22,16 +22,12 @@ def means_of_pixels(x, scores):
 
     Args:
         x: (B, H, W, C).
-        scores: (B, H, W, K), of K classes.
+        scores: (B, H, W, K), of K classes, of x's type.
 
     Returns:
         (B, K, C).
     """
     _, height, width, channels = ops.shape(x)
-    pixels, dtype = height * width, x.dtype
-    if dtype == "float16":  # too small a range for the weights of many pixels
-        x = ops.cast(x, "float32")
-    scores = ops.reshape(ops.cast(scores, "float32"), (-1, pixels, scores.shape[-1]))
-    weights = ops.cast(ops.softmax(scores, axis=1), x.dtype)
-    x = ops.reshape(x, (-1, pixels, channels))
-    return ops.cast(ops.matmul(ops.swapaxes(weights, 1, 2), x), dtype)
+    x = ops.reshape(x, (-1, height * width, channels))
+    scores = ops.reshape(scores, (-1, height * width, scores.shape[-1]))
+    return ops.matmul(softmax(ops.swapaxes(scores, 1, 2)), x)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lrseg.layers.softmax import softmax
+from keras_lrseg.layers.softmax import means_of_pixels, softmax
 from tests.helpers import fill, loss_and_gradients, normal, numpy
 
 SHAPE = (2, 3, 5, 7)
@@ -36,3 +36,19 @@ def test_half_precision_is_kept_and_computed_in_float32(dtype):
     assert keras.backend.standardize_dtype(y.dtype) == dtype
     total = numpy(ops.sum(ops.cast(y, "float32"), axis=-1))
     np.testing.assert_allclose(total, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_means_of_pixels(dtype):
+    x = ops.cast(normal("x", (2, 50, 70, 3)), dtype)
+    scores = ops.cast(normal("scores", (2, 50, 70, 4)), dtype)
+    means = means_of_pixels(x, scores)
+    assert keras.backend.standardize_dtype(means.dtype) == dtype
+    x, scores, means = (
+        numpy(ops.cast(y, "float32")).astype("float64") for y in (x, scores, means)
+    )
+    weights = np.exp(scores)
+    weights /= weights.sum((1, 2), keepdims=True)
+    expected = np.einsum("bhwk,bhwc->bkc", weights, x)
+    tolerance = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 1e-2}[dtype]
+    np.testing.assert_allclose(means, expected, rtol=tolerance, atol=tolerance)
