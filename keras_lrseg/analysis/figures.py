@@ -88,7 +88,9 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
     epochs = [int(row["epoch"]) + 1 for row in rows]  # as Keras counts aloud
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(epochs, [float(row["loss"]) for row in rows], ".-", color="tab:blue")
+    # A run that was ended while it scored an epoch has no loss of it.
+    losses = [float(row.get("loss") or "nan") for row in rows]
+    axes.plot(epochs, losses, ".-", color="tab:blue")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color="tab:blue")

@@ -19,6 +19,7 @@ def add_arguments(parser):
 def run(arguments):
     from keras_lrseg import checkpoints, models, training
 
+    training.model_path(arguments.out)  # refused now, not after the work
     settings = checkpoints.published_settings(arguments.source)
     kind, fitting = _models_of(settings)
     known = {**models.SEGMENTERS, **models.CLASSIFIERS}

@@ -104,9 +104,9 @@ def run(arguments):
         outputs = _outputs(arguments, written)
         if classifies:
             scores = _classify(arguments, model)
+            print(scores)
         else:
             scores = _segment(arguments, model, outputs.get("contact_sheet"))
-        print(scores)
         if "json" in outputs:
             outputs["json"].write_text(scores.to_json() + "\n")
         if "csv" in outputs:
@@ -144,6 +144,9 @@ def _segment(arguments, model, sheet):
 
     dataset, settings = _dataset(arguments, model), _settings(arguments)
     scores = evaluation.evaluate(model, dataset, settings, progress)
+    if not scores.confusion.any():
+        raise ValueError(f"No pixel of {dataset.name} is labelled: nothing to score.")
+    print(scores)  # now, whatever happens to the pictures
     if sheet:
         worst, best = scores.extremes(SHEET_ROWS)
         analysis.contact_sheet(model, dataset, sheet, [*worst, *best], settings)

@@ -50,7 +50,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--calibration", metavar="DIR", help="images to take the ranges of int8 from"
     )
-    parser.add_argument("--images", metavar="DIR", help="labelled images to score on")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="labelled images to compare and score on (default: compare on four of "
+        "--calibration, or of the demo data)",
+    )
     parser.add_argument("--masks", metavar="DIR", help="their PNG of train ids")
     parser.add_argument(
         "--allow-any-operator",

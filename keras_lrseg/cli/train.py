@@ -123,13 +123,13 @@ def _recipe(arguments):
             raise ValueError("Type --steps N, the length of the training.")
         pretrained = values.get("weights") or values.get("backbone_weights")
         defaults = {
+            "model": arguments.model,
+            "dataset": "folders",
             "crop": (512, 512),
             "batch_size": 8,
             "learning_rate": 6e-5 if pretrained else 1e-3,
         }
-        return training.SegmentationRecipe(
-            model=arguments.model, dataset="folders", **{**defaults, **values}
-        )
+        return training.SegmentationRecipe(**{**defaults, **values})
     recipes = training.load_recipes(arguments.recipe)
     if arguments.model not in recipes:
         raise ValueError(

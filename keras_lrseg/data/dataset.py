@@ -15,6 +15,7 @@ from keras_lrseg.data.class_names import Classes, resolve_classes
 from keras_lrseg.data.files import (
     IMAGE_SUFFIXES,
     UNKNOWN_LABEL,
+    CorruptFile,
     Record,
     check_labels,
     load_image,
@@ -99,7 +100,7 @@ class SegmentationDataset:
             name: by default the image folder's.
 
         The pairs are sorted by stem. Only the first mask is read here: `check` reads
-        everything.
+        everything. Corrupt masks are passed over until then.
 
         Raises: ValueError, FileNotFoundError.
         """
@@ -113,8 +114,8 @@ class SegmentationDataset:
                 f"{image_of[missing[0]]} needs {masks / missing[0]}.png"
             )
         mask_paths = [mask_of[stem] for stem in image_of]
-        load_mask(mask_paths[0])
-        names, palette = resolve_classes(classes, map(load_mask, mask_paths))
+        next(_readable_masks(mask_paths))
+        names, palette = resolve_classes(classes, _readable_masks(mask_paths))
         return cls(
             list(image_of.values()), mask_paths, names, palette, name or images.name
         )
@@ -253,11 +254,13 @@ def load_images(folder: str | Path, count: int | None = None) -> list[np.ndarray
         folder: of .jpg, .jpeg, .png or .bmp files, 8 bits a channel.
         count: how many, spread evenly over all; None for all.
 
-    Returns: uint8 RGB (H, W, 3) each. Raises: ValueError, FileNotFoundError.
+    Returns: uint8 RGB (H, W, 3) each, turned as the camera's orientation tags say.
+    Raises: ValueError, FileNotFoundError.
     """
     paths = list(_files_by_stem(Path(folder), IMAGE_SUFFIXES).values())
     step = 1 if count is None else max(1, len(paths) / count)
-    return [load_image(paths[int(i)]) for i in np.arange(0, len(paths), step)]
+    picked = [paths[int(i)] for i in np.arange(0, len(paths), step)]
+    return [load_image(path, upright=True) for path in picked]
 
 
 def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -277,6 +280,21 @@ def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not found:
         raise ValueError(f"Found no file of {', '.join(suffixes)} in {folder}")
     return found
+
+
+def _readable_masks(paths: list[Path]) -> Iterator[np.ndarray]:
+    """The masks that can be decoded; if none can, the first one's error."""
+    first_error, found = None, False
+    for path in paths:
+        try:
+            mask = load_mask(path)
+        except CorruptFile as error:
+            first_error = first_error or error
+        else:
+            found = True
+            yield mask
+    if not found:
+        raise first_error
 
 
 def _check_array(array: np.ndarray, shape: str, name: str) -> None:

@@ -51,15 +51,21 @@ class Record(io.BytesIO):
         return self.name
 
 
-def load_image(path: str | Path | Record) -> np.ndarray:
+def load_image(path: str | Path | Record, upright: bool = False) -> np.ndarray:
     """Reads an image file (JPEG, PNG or BMP of 8 bits) as RGB.
 
-    Grey images get three equal channels; an alpha channel is dropped; a camera's
-    orientation tag is not applied, as masks have none.
+    Grey images get three equal channels; an alpha channel is dropped.
+
+    Args:
+        upright: turn it as the camera's orientation tag says. Not for an image with a
+            mask, which has no such tag.
 
     Returns: uint8 (H, W, 3). Raises: ValueError naming the file.
     """
-    return np.asarray(open_rgb(path))
+    image = open_rgb(path)
+    if upright:
+        image = required("PIL.ImageOps").exif_transpose(image)
+    return np.asarray(image)
 
 
 def open_rgb(

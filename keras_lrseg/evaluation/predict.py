@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.data import MEAN_COLOUR
 from keras_lrseg.evaluation.resize import resize, resize_image, strips
 from keras_lrseg.evaluation.settings import TestSettings
@@ -19,7 +20,7 @@ def predict_labels(
 ) -> np.ndarray:
     """Return the label map of one image.
 
-    On JAX every new size compiles the model once: windows have all the same size, and
+    What is smaller than 32 pixels is padded with grey. On JAX every new size compiles the model once: windows have all the same size, and
     `align` leaves few; whole images of many sizes are slow to start.
 
     Args:
@@ -108,20 +109,8 @@ def _version(model, image, settings, scale, flip):
     if settings.window:
         logits = _window_mean(model, image, settings.window, settings.stride)
     else:
-        logits = _whole(model, image, settings.pad)
+        logits = _forward(model, image, settings.pad or 1)
     return logits[:, ::-1] if flip else logits
-
-
-def _whole(model, image, pad):
-    """Logits of a whole image, at its size."""
-    size = image.shape[:2]
-    padded = _multiple(size, pad or 1)
-    if padded != size:
-        canvas = np.empty((*padded, 3), image.dtype)
-        canvas[:] = MEAN_COLOUR
-        canvas[: size[0], : size[1]] = image
-        image = canvas
-    return _forward(model, image)[: size[0], : size[1]]
 
 
 def _window_mean(model, image, window, stride):
@@ -147,10 +136,20 @@ def _starts(length, window, stride):
     return [max(min(i * stride, length - window), 0) for i in range(count)]
 
 
-def _forward(model, image):
-    """Logits of an image or window, at its size."""
+def _forward(model, image, pad=1):
+    """Logits of an image or window, at its size.
+
+    The model sees it padded to multiples of `pad`, and to the least that it takes.
+    """
+    size = image.shape[:2]
+    padded = tuple(max(n, MIN_SIZE) for n in _multiple(size, pad))
+    if padded != size:
+        canvas = np.empty((*padded, 3), image.dtype)
+        canvas[:] = MEAN_COLOUR
+        canvas[: size[0], : size[1]] = image
+        image = canvas
     logits = np.asarray(model.predict_on_batch(image[None])[0], "float32")
-    return resize(logits, image.shape[:2])
+    return resize(logits, padded)[: size[0], : size[1]]
 
 
 def _multiple(size, divisor):

@@ -20,6 +20,7 @@ from keras_lrseg.export.operators import read_operators
 from keras_lrseg.export.quantize import check_precision, quantize
 
 COMPARED = 4  # images, when none are given
+SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 
 
 def export_tflite(
@@ -54,7 +55,8 @@ def export_tflite(
         calibration: for "int8", images as the file will see them, to take the ranges
             of values from: some dozens of uint8 (H, W, 3), of any size.
         images: to compare on, uint8 (H, W, 3) of any size; None for four of `dataset`,
-            or of the demo data.
+            else of `calibration`, else of the demo data, which are no pictures of
+            yours.
         dataset: labelled images to score model and file on; None for no scores.
         allow_any_operator: keep a file that not every phone runs; with operators that
             LiteRT lacks, without running it.
@@ -80,6 +82,8 @@ def export_tflite(
 
     path = _with_suffix(path, ".tflite")
     exact = precision == "float32"
+    if images is None and dataset is None and calibration:
+        images = calibration[:COMPARED]
     return _export(model, path, interface, needed, write, images, dataset, exact)
 
 
@@ -123,12 +127,14 @@ def export_saved_model(
     checks and errors are those of `export_tflite`; the path is that of a folder.
 
     Raises:
-        FileExistsError: if there is a folder that is no SavedModel.
+        FileExistsError: if there is something else, or a SavedModel with other files.
     """
     interface = Interface(tuple(size), output, input, full_size)
     path = pathlib.Path(path)
-    if path.exists() and not (path / "saved_model.pb").exists():
-        raise FileExistsError(f"{path} exists and is no SavedModel; name a new folder")
+    if path.exists() and not _is_saved_model(path):
+        raise FileExistsError(
+            f"{path} exists and is not a SavedModel alone; name a new folder"
+        )
 
     def write(model, folder):
         convert(model, folder, "saved_model", interface)
@@ -161,7 +167,16 @@ def _with_suffix(path, suffix):
     path = pathlib.Path(path)
     if path.suffix != suffix:
         raise ValueError(f"The file's name must end in {suffix}. Received: {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a file to write.")
     return path
+
+
+def _is_saved_model(folder):
+    """Whether it is a folder that holds a SavedModel and nothing else."""
+    if folder.is_symlink() or not (folder / "saved_model.pb").exists():
+        return False
+    return {path.name for path in folder.iterdir()} <= SAVED_MODEL
 
 
 def _description(model, interface):

@@ -13,7 +13,7 @@ from keras_lrseg.training.metrics import MeanIoU
 from keras_lrseg.training.optimizers import GroupedAdamW, make_optimizer
 from keras_lrseg.training.plan import plan
 from keras_lrseg.training.recipe import Recipe, recipe_rows
-from keras_lrseg.training.run import save_model, train
+from keras_lrseg.training.run import model_path, save_model, train
 from keras_lrseg.training.schedule import WarmupCosine, WarmupPolynomial
 from keras_lrseg.training.segmentation import SegmentationRecipe
 
@@ -34,6 +34,7 @@ __all__ = [
     "launch",
     "load_recipes",
     "make_optimizer",
+    "model_path",
     "plan",
     "recipe_rows",
     "restore_latest",

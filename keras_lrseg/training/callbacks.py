@@ -43,32 +43,46 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """Score a dataset at the end of every epoch, as "val_miou" in the logs."""
+    """Score a dataset at the end of every epoch, as "val_miou" in the logs.
 
-    def __init__(self, dataset, settings=None):
+    Args:
+        dataset: a `SegmentationDataset`.
+        settings: `TestSettings`; None: whole images.
+        progress: wraps the indices of the images, as in `evaluate`.
+    """
+
+    def __init__(self, dataset, settings=None, progress=None):
         super().__init__()
         self.dataset = dataset
         self.settings = settings
+        self.progress = progress
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = evaluate(self.model, self.dataset, self.settings)
+        scores = evaluate(self.model, self.dataset, self.settings, self.progress)
         if logs is not None:
             logs["val_miou"] = scores.miou
 
 
 class ClassifierValidation(keras.callbacks.Callback):
-    """Score a dataset at the end of every epoch, as "val_top1" in the logs."""
+    """Score a dataset at the end of every epoch, as "val_top1" in the logs.
+
+    Args:
+        dataset: a `ClassificationDataset`.
+        size: side of the middle that is seen, in pixels.
+        progress: wraps the indices of the batches, as in `evaluate_classifier`.
+    """
 
     BATCH_SIZE = 32
 
-    def __init__(self, dataset, size):
+    def __init__(self, dataset, size, progress=None):
         super().__init__()
         self.dataset = dataset
         self.size = size
+        self.progress = progress
 
     def on_epoch_end(self, epoch, logs=None):
         scores = evaluate_classifier(
-            self.model, self.dataset, self.size, self.BATCH_SIZE
+            self.model, self.dataset, self.size, self.BATCH_SIZE, self.progress
         )
         if logs is not None:
             logs["val_top1"] = scores.top1
@@ -118,6 +132,10 @@ class Log(keras.callbacks.Callback):
             with open(path, newline="") as file:
                 rows = csv.DictReader(file)
                 self.rows = [row for row in rows if int(row["epoch"]) < first_epoch]
+
+    def has(self, epoch):
+        """Whether the file already holds an epoch that is not written again."""
+        return any(int(row["epoch"]) == epoch for row in self.rows)
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch, **(logs or {})})

@@ -83,8 +83,8 @@ class ClassificationRecipe(Recipe):
     def loss(self, model: keras.Model) -> keras.losses.Loss:
         return ClassificationCrossEntropy()
 
-    def validation(self, dataset) -> keras.callbacks.Callback:
-        return ClassifierValidation(dataset, self.test_size)
+    def validation(self, dataset, progress=None) -> keras.callbacks.Callback:
+        return ClassifierValidation(dataset, self.test_size, progress)
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from keras_lrseg.evaluation import Scores
 from keras_lrseg.layers import resize_bilinear
 from keras_lrseg.training.losses import IGNORE, as_label_map
 
-# The counts are int32 pairs, low + high · 2^30: JAX has no int64 by default, and
-# float32 stops counting at 2^24.
-_CARRY = 2**30
+# The counts are int32 pairs, low + high · 2^20: JAX has no int64 by default, and
+# float32 stops counting at 2^24. TensorFlow adds up the pairs of many devices, so that
+# `low` stays far from the end of int32.
+_CARRY = 2**20
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -108,25 +108,22 @@ def train(
         # Written when nothing can be refused any more: a folder with it is a run.
         with atomic_path(out / "run.json") as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    if start < steps:
-        nan = StopAtNaN()
-        first_epoch = start // recipe.epoch_steps
-        callbacks = [Throughput(batch_size), StopAfter((steps - start) * parts), nan]
-        if devices.chief:  # first of what may fail: nothing else loses the epoch
-            folder = out / "checkpoints"
-            callbacks.append(Checkpoint(folder, recipe.epoch_steps, steps))
-        if validation is not None:
-            callbacks.append(Alone(recipe.validation(validation), devices))
-        if devices.chief:
-            callbacks.append(Log(out / "log.csv", first_epoch))
-        board = TensorBoard(
-            out / "tensorboard" if devices.chief else None,
-            recipe.epoch_steps,
-            validation if isinstance(validation, SegmentationDataset) else None,
-            getattr(recipe, "test", None),
-        )
-        callbacks.append(Alone(board, devices))
-        with interruptible() as check:
+    nan = StopAtNaN()
+    first_epoch = math.ceil(start / recipe.epoch_steps)
+    log = Log(out / "log.csv", first_epoch)
+    callbacks = [Throughput(batch_size), StopAfter((steps - start) * parts), nan]
+    if devices.chief:  # first of what may fail: nothing else loses the epoch
+        folder = out / "checkpoints"
+        callbacks.append(Checkpoint(folder, recipe.epoch_steps, steps))
+    with interruptible() as check:
+        after = _after_epoch(recipe, validation, devices, log, check)
+        if first_epoch and not log.has(first_epoch - 1):
+            # The run was ended between the checkpoint of the epoch and its score.
+            logs = {}
+            for callback in after:
+                callback.set_model(model)
+                callback.on_epoch_end(first_epoch - 1, logs)
+        if start < steps:
             interruption = keras.callbacks.LambdaCallback(
                 on_train_batch_end=lambda batch, logs=None: check()
             )
@@ -135,11 +132,11 @@ def train(
                 initial_epoch=first_epoch,
                 epochs=math.ceil(steps / recipe.epoch_steps),
                 steps_per_epoch=min(recipe.epoch_steps, steps) * parts,
-                callbacks=[*callbacks, interruption],
+                callbacks=[*callbacks, *after, interruption],
                 shuffle=False,
                 verbose="auto" if devices.chief else 0,
             )
-        _check_finite(model, nan, start, parts, out)
+            _check_finite(model, nan, start, parts, out)
     path = out / "model.keras"
     if devices.chief:
         with devices.alone():
@@ -150,11 +147,43 @@ def train(
 
 def save_model(model, path) -> None:
     """Save a model as `.keras` under a temporary name, then rename it."""
-    path = pathlib.Path(path)
-    if path.suffix != ".keras":
-        raise ValueError(f"A model is saved as .keras. Received: {path}")
-    with atomic_path(path) as temporary:
+    with atomic_path(model_path(path)) as temporary:
         model.save(temporary)
+
+
+def model_path(path: str | pathlib.Path) -> pathlib.Path:
+    """Return the path of a model to save; raise ValueError if none can be there."""
+    path = pathlib.Path(path)
+    if path.suffix != ".keras" or path.is_dir():
+        what = "the folder " if path.is_dir() else ""
+        raise ValueError(f"A model is saved as .keras, a file. Received: {what}{path}")
+    return path
+
+
+def _after_epoch(recipe, validation, devices, log, check):
+    """The callbacks that score and log an epoch, in this order.
+
+    They call `check` between images.
+    """
+
+    def interruptibly(items):
+        for item in items:
+            check()
+            yield item
+
+    callbacks = []
+    if validation is not None:
+        scoring = recipe.validation(validation, interruptibly)
+        callbacks.append(Alone(scoring, devices))
+    if devices.chief:
+        callbacks.append(log)
+    board = TensorBoard(
+        log.path.with_name("tensorboard") if devices.chief else None,
+        recipe.epoch_steps,
+        validation if isinstance(validation, SegmentationDataset) else None,
+        getattr(recipe, "test", None),
+    )
+    return [*callbacks, Alone(board, devices)]
 
 
 def _check_classes(model, dataset, validation):

@@ -114,8 +114,8 @@ class SegmentationRecipe(Recipe):
             return MaskClassificationLoss()
         return SegmentationCrossEntropy()
 
-    def validation(self, dataset) -> keras.callbacks.Callback:
-        return Validation(dataset, self.test)
+    def validation(self, dataset, progress=None) -> keras.callbacks.Callback:
+        return Validation(dataset, self.test, progress)
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -172,7 +172,6 @@ REFUSED = {
     "window alone": ("{command} --window 48 48", "window stride"),
     "short side alone": ("{command} --short-side 64", "short_side long_side"),
     "scales": ("{command} --scales 1 -0.5", "scales -0.5"),
-    "scale too small": ("{command} --scales 0.25 --json {out}/a", "32×32 18×22"),
     "json is a folder": ("{command} --json {folder}/images", "images folder"),
     "csv under a file": ("{command} --csv {folder}/classes.txt/b.csv", "classes.txt"),
     "picture of another kind": ("{command} --contact-sheet {out}/c.txt", ".txt"),

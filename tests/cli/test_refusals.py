@@ -22,6 +22,8 @@ def bad(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     (folder / "empty").mkdir()
     (folder / "file").write_text("in the way")
+    (folder / "folder.tflite").mkdir()
+    (folder / "folder.keras").mkdir()
 
     def spoil(name, change):
         toy_folders(folder / name, count=2)
@@ -136,12 +138,20 @@ EXPECTED = {
         f"{TRAIN} {TOY} --out {{bad}}/run --resume",
         "bad0/run settings steps",
     ),
+    "train: model and data by --set": (
+        f"{TRAIN} --set model=LRFormerZ --set dataset=camvid --set root={{bad}}",
+        "bad0 camvid/train",
+    ),
     "train: crop below 32": (f"{TRAIN} {TOY} --crop 24 64", "24 32"),
     "evaluate: missing model": (f"evaluate {{bad}}/none.keras {TOY}", "none.keras"),
     "evaluate: no model": (f"evaluate {{bad}}/text.keras {TOY}", "text.keras"),
     "evaluate: truncated model": (f"evaluate {{bad}}/cut.keras {TOY}", "cut.keras"),
     "evaluate: image for a model": (f"evaluate {GOOD_IMAGE} {TOY}", "0.png .keras"),
     "evaluate: mask value": (f"{EVALUATE} {of('value')}", "7 masks/1.png"),
+    "evaluate: nothing labelled": (
+        f"{EVALUATE} {of('ignored')} --contact-sheet {{out}}/c.png",
+        "No pixel labelled",
+    ),
     "evaluate: sizes": (f"{EVALUATE} {of('sizes')}", "(72, 87) masks/1.png"),
     "evaluate: other classes": (
         f"evaluate {{bad}}/four.keras {TOY} --json {{out}}/scores.json",
@@ -164,6 +174,15 @@ EXPECTED = {
         "{bad}/twin/1.png --out {out}",
         "same name",
     ),
+    "predict: an overlay of another's name": (
+        "predict {bad}/good.keras {bad}/twin/1.png {bad}/twin/1_overlay.png "
+        "--out {out}",
+        "same name",
+    ),
+    "predict: over the image": (
+        f"predict {{bad}}/good.keras {GOOD_IMAGE} --out {{bad}}/sizes/images",
+        "images/0.png --out",
+    ),
     "predict: opacity": (
         f"predict {{bad}}/good.keras {GOOD_IMAGE} --opacity 1.5 --out {{out}}",
         "opacity 1.5",
@@ -183,6 +202,10 @@ EXPECTED = {
     "export: suffix": (
         "export {bad}/good.keras --size 64 64 --out {out}/m.bin",
         ".tflite m.bin",
+    ),
+    "export: a folder": (
+        "export {bad}/good.keras --size 64 64 --out {bad}/folder.tflite",
+        "folder.tflite folder",
     ),
     "export: size": (
         "export {bad}/good.keras --size 16 64 --out {out}/m.tflite",
@@ -208,7 +231,7 @@ EXPECTED = {
     ),
     "export: folder in the way": (
         "export {bad}/good.keras --to saved_model --size 64 64 --out {bad}",
-        "no SavedModel",
+        "not a SavedModel",
     ),
     "profile: unknown model": ("profile LRFormerZ --size 64 64", "'LRFormerZ'"),
     "profile: classifier of a classifier": (
@@ -254,6 +277,10 @@ EXPECTED = {
     ),
     "convert: code": ("convert LRFormerT {bad}/code.pth {out}/t.keras", "code.pth"),
     "convert: suffix": ("convert LRFormerT {bad}/t.pth {out}/t.h5", ".keras t.h5"),
+    "convert: a folder": (
+        "convert LRFormerT {bad}/t.pth {bad}/folder.keras",
+        ".keras folder",
+    ),
     "convert: missing": ("convert LRFormerT {bad}/none.pth {out}/t.keras", "none.pth"),
 }
 

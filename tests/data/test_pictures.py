@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_lrseg.data import (
     atomic_path,
     colour_labels,
     default_palette,
     load_image,
+    load_images,
     load_mask,
     overlay,
     save_image,
@@ -47,6 +49,20 @@ def test_overlay_refuses():
         overlay(np.zeros((4, 5, 3)), labels, palette)
     with pytest.raises(ValueError, match=r"0\.\.1, got 2"):
         overlay(np.zeros((4, 5, 3), np.uint8), labels, palette, opacity=2)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_photo_is_turned_as_its_tag_says_when_asked(tmp_path, suffix):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(image).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert load_image(tmp_path / f"a.{suffix}").shape == (40, 60, 3)
+    (upright,) = load_images(tmp_path)
+    assert upright.shape == (60, 40, 3)
+    assert upright[:28].min() > 190
+    assert upright[32:].max() < 10
 
 
 @pytest.mark.parametrize("num_classes", [2, 5, 16, 17, 150, 255])

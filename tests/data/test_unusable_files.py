@@ -153,6 +153,24 @@ def test_deep_image_is_named(folders):
 # ---- Corrupt files among many
 
 
+@pytest.mark.parametrize("classes", [CLASSES, None])
+def test_corrupt_first_mask_is_left_out_too(folders, classes):
+    (folders[1] / "a.png").write_bytes(b"not a picture")
+    dataset = SegmentationDataset.from_folders(*folders, classes)
+    assert_refused(dataset, 0, r"Cannot read the mask .*a\.png")
+    kept, messages = dataset.without_corrupt()
+    assert [mask.name for mask in kept.masks] == ["b.png", "c.png"]
+    assert kept.num_classes == 4
+    assert len(messages) == 1
+
+
+def test_no_readable_mask_at_all(folders):
+    for path in folders[1].iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"Cannot read the mask .*a\.png"):
+        from_folders(folders)
+
+
 def test_corrupt_files_are_left_out_and_named(folders):
     dataset, calls = from_folders(folders), []
     (folders[0] / "a.jpg").write_bytes(b"not a picture")

@@ -3,8 +3,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_lrseg.data import SegmentationDataset
-from keras_lrseg.evaluation import Scores, confusion_matrix, evaluate, predict_labels
+from keras_lrseg.data import MEAN_COLOUR, SegmentationDataset
+from keras_lrseg.evaluation import (
+    Scores,
+    TestSettings,
+    confusion_matrix,
+    evaluate,
+    predict_labels,
+    predict_logits,
+)
 from tests.helpers import fill
 from tests.training.toys import CLASSES, toy_dataset, toy_segmenter
 
@@ -40,6 +47,19 @@ def test_model_that_does_not_enlarge_its_logits_gives_the_same_labels(size):
     assert labels.shape == size
     assert len(np.unique(labels)) > 1
     np.testing.assert_array_equal(labels, predict_labels(model, image))
+
+
+@pytest.mark.parametrize("window", [None, (40, 40)])
+def test_image_smaller_than_the_model_takes_is_padded(window):
+    model, image = fill(toy_segmenter(5)), image_of(20, 45)
+    settings = TestSettings(window=window, stride=window)
+    logits = predict_logits(model, image, settings)
+    assert logits.shape == (20, 45, 5)
+    padded = np.empty((32, 45, 3), "uint8")
+    padded[:] = MEAN_COLOUR
+    padded[:20] = image
+    expected = predict_logits(model, padded, settings)[:20]
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * expected.std())
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 32, 32, 3), (32, 32, 4), (32, 32, 1)])

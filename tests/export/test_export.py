@@ -309,7 +309,10 @@ def test_target_that_cannot_be_written_is_an_error(tmp_path):
 def test_folder_of_the_user_is_never_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("dear")
-    with pytest.raises(FileExistsError, match=r"mine.*no SavedModel.*new folder"):
+    with pytest.raises(FileExistsError, match=r"mine.*not a SavedModel.*new folder"):
+        export_saved_model(toy_segmenter(), tmp_path / "mine", (64, 96))
+    (tmp_path / "mine" / "saved_model.pb").touch()
+    with pytest.raises(FileExistsError, match=r"mine.*not a SavedModel.*new folder"):
         export_saved_model(toy_segmenter(), tmp_path / "mine", (64, 96))
     assert (tmp_path / "mine" / "notes.txt").read_text() == "dear"
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_lrseg import analysis
 from keras_lrseg.checkpoints import load_model
 from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import evaluate
@@ -156,6 +157,26 @@ def test_epoch_whose_validation_fails_is_not_lost(tmp_path, monkeypatch):
     assert files_in(tmp_path) == ["checkpoints/step_00000002.npz", "run.json"]
 
 
+def test_run_that_ended_in_its_last_validation_is_scored_when_resumed(
+    tmp_path, monkeypatch
+):
+    validation = toy_dataset(3, seed=1)
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks, "evaluate", end)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, validation=validation, steps=3)
+    monkeypatch.undo()
+    path = train(tmp_path, validation=validation, steps=3, resume=True)
+    scores = evaluate(load_model(path), validation)
+    rows = log_of(tmp_path)
+    assert [int(row["epoch"]) for row in rows] == [0, 1]
+    assert float(rows[-1]["val_miou"]) == pytest.approx(scores.miou)
+    analysis.training_curve(tmp_path / "log.csv", tmp_path / "curve.png")
+
+
 def test_last_validation_score_is_that_of_the_saved_model(finished):
     scores = evaluate(load_model(finished / "model.keras"), toy_dataset(2, seed=1))
     assert float(log_of(finished)[-1]["val_miou"]) == pytest.approx(scores.miou)
@@ -184,9 +205,10 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does_bit_for_bit(
     for a, b in zip(saved, load_model(finished / "model.keras").weights, strict=True):
         np.testing.assert_array_equal(a, keras.ops.convert_to_numpy(b))
     assert files_in(tmp_path) == files_in(finished)
-    epochs = [int(row["epoch"]) for row in log_of(tmp_path)]
-    # Without damage it is not known that the second epoch ended: it has no line.
-    assert epochs == ([0, 1, 2] if damaged else [0, 2])
+    rows = log_of(tmp_path)
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    # Without damage the second epoch is not run again: its loss is not known.
+    assert [bool(row["loss"]) for row in rows] == [True, damaged, True]
 
 
 @pytest.mark.slow
@@ -288,6 +310,23 @@ def test_ctrl_c_ends_the_run_after_the_next_batch(tmp_path, monkeypatch, capfd):
     assert "Ctrl-C again" in capfd.readouterr().err
     assert len(log_of(tmp_path)) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_the_last_validation_too(tmp_path):
+    class Interrupting(SegmentationDataset):
+        reads = 0
+
+        def __getitem__(self, index):
+            Interrupting.reads += 1
+            signal.raise_signal(signal.SIGINT)
+            return super().__getitem__(index)
+
+    validation = Interrupting.from_arrays(*zip(*toy_dataset(3), strict=True), CLASSES)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, validation=validation, steps=2)
+    assert Interrupting.reads == 1
+    assert files_in(tmp_path) == ["checkpoints/step_00000002.npz", "run.json"]
 
 
 @pytest.mark.usefixtures("ctrl_c")
