@@ -20,8 +20,9 @@ def predict_labels(
 ) -> np.ndarray:
     """Return the label map of one image.
 
-    What is smaller than 32 pixels is padded with grey. On JAX every new size compiles the model once: windows have all the same size, and
-    `align` leaves few; whole images of many sizes are slow to start.
+    What is smaller than 32 pixels is padded with grey. On JAX every new size compiles
+    the model once: windows have all the same size, and `align` leaves few; whole images
+    of many sizes are slow to start.
 
     Args:
         model: a segmenter from images (1, h, w, 3) to logits; logits at another size
