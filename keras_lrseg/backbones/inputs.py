@@ -1,5 +1,7 @@
 """What images a backbone takes, checked before the maths."""
 
+import keras
+
 MIN_SIZE = 32  # the stride of the last level
 
 
@@ -16,8 +18,11 @@ def check_input_shape(input_shape) -> tuple:
 
 
 def check_images(images) -> None:
-    """Raise ValueError unless images are (B, H, W, 3) with H and W of at least 32."""
-    shape = tuple(images.shape)
+    """Raise ValueError unless images are (B, H, W, 3) with H and W of at least 32.
+
+    They may be the only item of a list or dict, as Keras lets inputs be.
+    """
+    shape = tuple(keras.tree.flatten(images)[0].shape)
     if len(shape) != 4 or shape[3] != 3:
         raise ValueError(
             "Images have a wrong shape: expected shape=(None, None, None, 3), a batch "

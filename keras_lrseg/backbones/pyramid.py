@@ -40,4 +40,13 @@ class PyramidBackbone(keras.Model):
             **self.settings,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "trainable": self.trainable,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        settings = {k: v for k, v in config.items() if k != "trainable"}
+        model = cls(**settings)
+        if not config.get("trainable", True):
+            model.trainable = False
+        return model

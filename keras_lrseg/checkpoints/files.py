@@ -82,7 +82,7 @@ def read_state_dict(path) -> dict[str, np.ndarray]:
         if isinstance(state.get(key), dict):
             state = state[key]
     arrays = {
-        key: np.asarray(value.float().numpy() if hasattr(value, "float") else value)
+        key: np.asarray(value.detach().float() if hasattr(value, "detach") else value)
         for key, value in state.items()
         if isinstance(key, str) and hasattr(value, "shape")
     }

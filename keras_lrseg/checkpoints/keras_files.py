@@ -35,8 +35,8 @@ def copy_keras(source, target, path, head=frozenset(), tables=True):
 
     With `tables=False` tables for another image size stay as they are.
     """
-    values = {v.path: v for v in source.weights}
-    wanted = {v.path: v for v in target.weights if id(v) not in head}
+    values = _by_path(source)
+    wanted = {k: v for k, v in _by_path(target).items() if id(v) not in head}
     for key in () if tables else other_tables(wanted, values):
         del wanted[key], values[key]
     unfit = [
@@ -45,11 +45,11 @@ def copy_keras(source, target, path, head=frozenset(), tables=True):
         for name, v in wanted.items()
         if name not in values or values[name].shape != v.shape
     ]
-    left_out = {v.path for v in source.classifier.variables} if head else set()
+    left_out = {id(v) for v in source.classifier.variables} if head else set()
     unfit += [
         f"{name} (model none)"
-        for name in values
-        if name not in wanted and name not in left_out
+        for name, v in values.items()
+        if name not in wanted and id(v) not in left_out
     ]
     if unfit:
         raise ValueError(
@@ -59,6 +59,19 @@ def copy_keras(source, target, path, head=frozenset(), tables=True):
         )
     for name, variable in wanted.items():
         variable.assign(keras.ops.convert_to_numpy(values[name]))
+
+
+def _by_path(model) -> dict:
+    """A model's weights by path, with "decoder", … for the names of its parts.
+
+    Keras numbers the names of layers that have been given none.
+    """
+    names = {part.name: name for name, part in getattr(model, "parts", {}).items()}
+    weights = {}
+    for variable in model.weights:
+        first, _, rest = variable.path.partition("/")
+        weights[f"{names.get(first, first)}/{rest}"] = variable
+    return weights
 
 
 def load_h5(model, path, reset_head=False):

@@ -136,7 +136,9 @@ def gather_window(
     Returns: uint8 (ceil(h / step), ceil(w / step)).
     """
     tf = required("tensorflow")
-    source = tf.shape(mask)
+    source, size, offset, window = (
+        tf.cast(x, tf.int64) for x in (tf.shape(mask), size, offset, window)
+    )
     for axis in (0, 1):
         centres = 2 * (offset[axis] + tf.range(window[axis], delta=step)) + 1
         indices = centres * source[axis] // (2 * size[axis])

@@ -34,8 +34,11 @@ def read_classes(path: str | Path) -> tuple[tuple[str, ...], np.ndarray]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No such file of class names: {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors may begin with a mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected class names in UTF-8: {path} ({error})") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     palette = default_palette(len(lines))
     names = []
     for i, line in enumerate(lines):

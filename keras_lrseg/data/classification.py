@@ -52,6 +52,12 @@ class ClassificationDataset:
             raise ValueError("Expected at least one image, got none.")
         if len(self.classes) < 2:
             raise ValueError(f"Expected 2 classes or more, got {len(self.classes)}.")
+        if isinstance(self.labels, (np.ndarray, list, tuple)):  # others are made later
+            low, high = np.min(self.labels), np.max(self.labels)
+            if low < 0 or high >= len(self.classes):
+                raise ValueError(
+                    f"Expected labels 0..{len(self.classes) - 1}, got {low}..{high}."
+                )
 
     @classmethod
     def from_folders(

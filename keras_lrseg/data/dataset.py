@@ -258,8 +258,8 @@ def load_images(folder: str | Path, count: int | None = None) -> list[np.ndarray
     Raises: ValueError, FileNotFoundError.
     """
     paths = list(_files_by_stem(Path(folder), IMAGE_SUFFIXES).values())
-    step = 1 if count is None else max(1, len(paths) / count)
-    picked = [paths[int(i)] for i in np.arange(0, len(paths), step)]
+    count = len(paths) if count is None else min(count, len(paths))
+    picked = (paths[i * len(paths) // count] for i in range(count))
     return [load_image(path, upright=True) for path in picked]
 
 

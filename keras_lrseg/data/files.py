@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ import numpy as np
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 # Deep images: squeezing their 16 or 32 bits into 8 is the user's decision.
-_DEEP_MODES = ("I", "F")
-# Pillow stretches the values of grey PNGs of 2 and 4 bits to 0..255.
-_STRETCHED = ("L;2", "L;4")
+_DEEP_MODES = re.compile(r"[IF]|.*;16B")
+# Pillow stretches the values of grey PNGs of 2 and 4 bits to 0..255, and keeps the
+# high byte of colours of 16 bits.
+_CHANGED = ("L;2", "L;4", "RGB;16B", "RGBA;16B", "LA;16B")
 
 
 UNKNOWN_LABEL = 254
@@ -77,7 +79,7 @@ def open_rgb(
         prepare: called with the opened image before its pixels are decoded.
     """
     image, mode = _decode(path, "image", prepare)
-    if mode.startswith(_DEEP_MODES):
+    if _DEEP_MODES.match(mode):
         raise ValueError(
             f"Expected an image of 8 bits a channel, got mode {mode}: {path}. "
             "Convert it to 8-bit RGB."
@@ -117,7 +119,7 @@ def _decode(
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
         raise CorruptFile(f"Cannot read the {what} {path}: {reason}") from error
-    return image, raw_mode if raw_mode in _STRETCHED else image.mode
+    return image, raw_mode if raw_mode in _CHANGED else image.mode
 
 
 @contextmanager

@@ -31,7 +31,9 @@ class LowResolutionSelfAttention(keras.layers.Layer):
             in the decoder).
         pyramid_convolutions: depthwise convolutions of the four pyramid levels. None:
             the layer makes its own. A list of four layers: they are shared, as all
-            blocks of an LRFormer stage do. An empty list: no convolutions.
+            blocks of an LRFormer stage do; the layer that shares them makes them again
+            when it is loaded, a file of this layer alone does not hold them. An empty
+            list: no convolutions.
         epsilon: of the layer normalization of the pyramid.
 
     Input and output: (B, H, W, C), any H and W; a map smaller than the grid is pooled

@@ -47,15 +47,20 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
     def convolve(self, x, kernel, bias=None):
         """PyTorch's convolution with tensors in place of the layer's weights."""
-        kernel, padding = kernel.permute(3, 2, 0, 1), [k // 2 for k in self.kernel_size]
-        return _torch_conv2d(x, kernel, bias, self.strides, padding)
+        spacing = self.strides, self._padding(), self.dilation_rate
+        return _torch_conv2d(x, kernel.permute(3, 2, 0, 1), bias, *spacing, self.groups)
+
+    def _padding(self):
+        """Zeros above and below, and on the left and right."""
+        sides = zip(self.kernel_size, self.dilation_rate, strict=True)
+        return [dilation * (k // 2) for k, dilation in sides]
 
     def convolution_op(self, inputs, kernel):
         if keras.config.backend() == "torch":
             return self.convolve(inputs, ops.convert_to_tensor(kernel))
         if self.strides == (1, 1):
             return super().convolution_op(inputs, kernel)
-        rows, columns = (k // 2 for k in self.kernel_size)
+        rows, columns = self._padding()
         inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         return ops.conv(inputs, kernel, self.strides, "valid", "channels_last")
 
@@ -82,7 +87,8 @@ class PatchConv2D(keras.layers.Conv2D):
         inputs = self._at_least_one_patch(inputs)
         if keras.config.backend() == "torch":
             kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
-            return _torch_conv2d(inputs, kernel, None, self.strides, 0)
+            spacing = self.strides, 0, self.dilation_rate
+            return _torch_conv2d(inputs, kernel, None, *spacing, self.groups)
         return super().convolution_op(inputs, kernel)
 
     def _at_least_one_patch(self, x):
@@ -263,7 +269,7 @@ def pixelwise_product(x, matrix):
     return ops.reshape(x, (-1, height, width, matrix.shape[-1]))
 
 
-def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
+def _torch_conv2d(x, kernel, bias, strides=1, padding=0, dilation=1, groups=1):
     """PyTorch's convolution of the permuted view, which copies no layout.
 
     `keras.ops.conv` makes x contiguous in both directions.
@@ -271,7 +277,7 @@ def _torch_conv2d(x, kernel, bias, strides, padding, groups=1):
     import torch.nn.functional as F
 
     x = x.permute(0, 3, 1, 2)
-    x = F.conv2d(x, kernel, bias, strides, padding, groups=groups)
+    x = F.conv2d(x, kernel, bias, strides, padding, dilation, groups)
     return x.permute(0, 2, 3, 1)
 
 
@@ -284,7 +290,7 @@ def _torch_pointwise(x, kernel, bias):
     import torch.nn.functional as F
 
     if x.ndim == 4 and x.device.type == "cpu":
-        return _torch_conv2d(x, kernel.T[:, :, None, None], bias, 1, 0)
+        return _torch_conv2d(x, kernel.T[:, :, None, None], bias)
     return F.linear(x, kernel.T, bias)
 
 

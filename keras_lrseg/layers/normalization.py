@@ -24,7 +24,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import torch.nn.functional as F
 
         weights = (self.moving_mean, self.moving_variance, self.gamma, self.beta)
-        weights = map(ops.convert_to_tensor, weights)
+        weights = (ops.cast(weight, "float32") for weight in weights)
         x = ops.cast(inputs, "float32").permute(0, 3, 1, 2)
         x = F.batch_norm(x, *weights, eps=self.epsilon).permute(0, 2, 3, 1)
         return ops.cast(x, self.compute_dtype)

@@ -7,6 +7,7 @@ The authors attach a patent notice to the method: non-commercial use only.
 import keras
 from keras import ops
 
+from keras_lrseg.layers.arguments import as_integer
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.linear import linear
 from keras_lrseg.layers.softmax import means_of_pixels, softmax
@@ -57,12 +58,12 @@ class OffsetLearning(keras.layers.Layer):
 
     def __init__(self, num_classes, class_offset=True, feature_offset=True, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_classes, int) or num_classes < 2:
+        self.num_classes = as_integer(num_classes)
+        if self.num_classes is None or self.num_classes < 2:
             raise ValueError(
                 "num_classes expects an integer from 2. "
                 f"Received: num_classes={num_classes!r}"
             )
-        self.num_classes = num_classes
         self.class_offset = class_offset
         self.feature_offset = feature_offset
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_lrseg.layers import OffsetLearning, PointwiseConvolution
+from keras_lrseg.layers.arguments import as_integer
 
 
 def is_offset(classifier) -> bool:
@@ -10,13 +11,15 @@ def is_offset(classifier) -> bool:
     return classifier == "offset" or isinstance(classifier, OffsetLearning)
 
 
-def check_num_classes(num_classes):
-    """Raise a ValueError unless it is a number of labels that masks can hold."""
-    if not isinstance(num_classes, int) or not 2 <= num_classes <= 255:
+def check_num_classes(num_classes) -> int:
+    """Return a number of labels that masks can hold, or raise a ValueError."""
+    number = as_integer(num_classes)
+    if number is None or not 2 <= number <= 255:
         raise ValueError(
             "num_classes expects an integer from 2 to 255, the number of labels (255 "
             f"itself means ignored). Received: num_classes={num_classes!r}"
         )
+    return number
 
 
 def make_classifier(classifier, num_classes, dtype=None):
@@ -29,7 +32,7 @@ def make_classifier(classifier, num_classes, dtype=None):
     Raises:
         ValueError: if `num_classes` is below 2, or the name is unknown.
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if isinstance(classifier, keras.layers.Layer):
         return classifier
     if classifier == "pixel":

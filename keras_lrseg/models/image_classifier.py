@@ -3,7 +3,8 @@
 import keras
 
 from keras_lrseg.backbones.inputs import check_images, check_input_shape
-from keras_lrseg.models.segmenter import make_preprocessing
+from keras_lrseg.layers.arguments import as_integer
+from keras_lrseg.models.segmenter import from_parts, make_preprocessing
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -35,15 +36,18 @@ class ImageClassifier(keras.Model):
         name="image_classifier",
         dtype=None,
     ):
-        if not isinstance(num_classes, int) or num_classes < 2:
+        number = as_integer(num_classes)
+        if number is None or number < 2:
             raise ValueError(
                 "num_classes expects an integer from 2. "
                 f"Received: num_classes={num_classes!r}"
             )
-        dtype = keras.dtype_policies.get(dtype)
+        num_classes, dtype = number, keras.dtype_policies.get(dtype)
 
         # === Layers ===
-        pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=dtype)
+        pool = keras.layers.GlobalAveragePooling2D(
+            data_format="channels_last", name="pool", dtype=dtype
+        )
         classifier = keras.layers.Dense(num_classes, name="classifier", dtype=dtype)
         activate = keras.layers.Activation(
             activation, dtype="float32", name="activation"
@@ -96,7 +100,4 @@ class ImageClassifier(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        for part in ("backbone", "head"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        return from_parts(cls, config, ("backbone", "head"))

@@ -12,7 +12,7 @@ from keras import ops
 from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers import resize_bilinear
 from keras_lrseg.layers.convolution import pixelwise_product
-from keras_lrseg.models.segmenter import make_preprocessing, pyramid_model
+from keras_lrseg.models.segmenter import from_parts, make_preprocessing, pyramid_model
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -140,6 +140,7 @@ class MaskClassificationSegmenter(keras.Model):
         return self._predict_all(self._as_input(images))
 
     def _as_input(self, images):
+        (images,) = keras.tree.flatten(images)
         return ops.convert_to_tensor(images, self.input.dtype)
 
     def get_config(self):
@@ -161,10 +162,7 @@ class MaskClassificationSegmenter(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        for part in ("backbone", "pixel_decoder", "mask_decoder"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        return from_parts(cls, config, ("backbone", "pixel_decoder", "mask_decoder"))
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -54,7 +54,10 @@ class SemanticSegmenter(keras.Model):
         # === Layers ===
         images = keras.Input(check_input_shape(input_shape), name="images")
         dropout = keras.layers.SpatialDropout2D(
-            dropout_rate, name="dropout", dtype=decoder.dtype_policy
+            dropout_rate,
+            data_format="channels_last",
+            name="dropout",
+            dtype=decoder.dtype_policy,
         )
         activate = keras.layers.Activation(
             activation, dtype="float32", name="activation"
@@ -117,10 +120,22 @@ class SemanticSegmenter(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        for part in ("backbone", "decoder", "classifier"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        return from_parts(cls, config, ("backbone", "decoder", "classifier"))
+
+
+def from_parts(cls, config, names):
+    """Return the model of a configuration whose parts are serialised.
+
+    A part that was frozen is frozen again, with the layers that it has made since.
+    """
+    parts = {
+        name: keras.saving.deserialize_keras_object(config[name]) for name in names
+    }
+    model = cls(**{**config, **parts})
+    for part in parts.values():
+        if not part.trainable:
+            part.trainable = False
+    return model
 
 
 def make_preprocessing():

@@ -133,7 +133,7 @@ def make_mask_segmenter(
         ValueError: if `num_classes` or `classifier` is none of theirs, or the weights
             do not fit.
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if classifier not in ("pixel", "offset"):
         raise ValueError(
             f'classifier expects "pixel" or "offset". Received: {classifier!r}'

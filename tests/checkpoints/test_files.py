@@ -5,10 +5,18 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from keras_lrseg.checkpoints import published_settings
 from keras_lrseg.checkpoints.files import SUFFIXES, read_state_dict, resolve
 from tests.helpers import refused
+
+
+def test_parameters_are_read_as_tensors_are(tmp_path):
+    layer = torch.nn.Linear(2, 3)
+    torch.save(dict(layer.named_parameters()), tmp_path / "model.pth")
+    state = read_state_dict(tmp_path / "model.pth")
+    np.testing.assert_array_equal(state["weight"], layer.weight.detach())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

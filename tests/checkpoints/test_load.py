@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lrseg import ImageClassifier, LRFormerT, LRFormerTClassifier
+from keras_lrseg import (
+    ImageClassifier,
+    LRFormerT,
+    LRFormerTClassifier,
+    SemanticSegmenter,
+)
 from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.checkpoints import load_backbone_weights, load_model, load_weights
 from keras_lrseg.decoders import LRDecoder
@@ -252,6 +257,16 @@ def test_classifier_loads_its_own_file(tmp_path):
     source = fill(LRFormerTClassifier(5), seed=2)
     path = save_keras(source, tmp_path)
     assert_same_weights(LRFormerTClassifier(5, weights=path), source)
+
+
+def test_keras_file_fits_a_model_whose_parts_have_other_automatic_names(tmp_path):
+    def unnamed():
+        return SemanticSegmenter(tiny_backbone(), LRDecoder(8), keras.layers.Dense(3))
+
+    source, target = filled(unnamed), unnamed()
+    assert source.decoder.name != target.decoder.name
+    load_weights(target, save_keras(source, tmp_path))
+    assert all(map(np.array_equal, target.get_weights(), source.get_weights()))
 
 
 OTHERS = {

@@ -72,6 +72,14 @@ def test_mask_window_is_a_crop_of_the_mask_by_nearest_neighbour(
     np.testing.assert_array_equal(ops.gather_window(mask, *sizes, step), expected)
 
 
+def test_mask_of_a_mosaic_is_not_too_long_for_the_arithmetic():
+    mask = np.zeros((1, 40000), np.uint8)
+    mask[:, -100:] = 1
+    sizes = map(tf.constant, ((1, 80000), (0, 79700), (1, 300)))
+    expected = [[0] * 100 + [1] * 200]
+    np.testing.assert_array_equal(ops.gather_window(mask, *sizes), expected)
+
+
 def test_image_and_mask_stay_aligned(rng):
     """An image whose colours are its labels says where each mask pixel came from."""
     mask = np.kron(rng.integers(0, 4, (8, 8)), np.ones((32, 32), int)).astype(np.uint8)

@@ -98,6 +98,11 @@ def test_as_many_labels_as_images():
         ClassificationDataset([], [], ("a", "b"), "x")
 
 
+def test_label_of_no_class():
+    with pytest.raises(ValueError, match=r"labels 0\.\.1, got 0\.\.7"):
+        ClassificationDataset(np.zeros((2, 8, 8, 3), np.uint8), [0, 7], "ab", "x")
+
+
 def test_corrupt_images_are_named_and_left_out_when_asked(root):
     (root / "n02/b.JPEG").write_bytes(b"\xff\xd8 no picture")
     dataset, calls = ClassificationDataset.from_folders(root), []

@@ -92,6 +92,15 @@ def test_class_file_with_colours(folders, tmp_path):
     assert from_folders(folders, str(file)).classes == dataset.classes
 
 
+def test_class_file_of_other_encodings(folders, tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text("Straße\ncar\ntree\nsky", encoding="utf-8-sig")
+    assert from_folders(folders, file).classes[0] == "Straße"
+    file.write_text("Straße\ncar\ntree\nsky", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"in UTF-8: .*classes\.txt"):
+        from_folders(folders, file)
+
+
 @pytest.mark.parametrize("line", ["sky #12345", "sky #12345g", "#123456", "a#123456"])
 def test_class_file_with_a_bad_line(folders, tmp_path, line):
     file = tmp_path / "classes.txt"

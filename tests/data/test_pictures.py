@@ -65,6 +65,17 @@ def test_photo_is_turned_as_its_tag_says_when_asked(tmp_path, suffix):
     assert upright[32:].max() < 10
 
 
+@pytest.mark.parametrize("count", [1, 3, 7, 11, 20, None])
+def test_images_are_picked_evenly(tmp_path, count):
+    for i in range(11):
+        Image.new("L", (2, 2), i).save(tmp_path / f"{i:02}.png")
+    values = [image[0, 0, 0] for image in load_images(tmp_path, count)]
+    assert len(values) == min(count or 11, 11)
+    gaps = np.diff([*values, 11])
+    assert values[0] == 0
+    assert max(gaps) - min(gaps) <= 1
+
+
 @pytest.mark.parametrize("num_classes", [2, 5, 16, 17, 150, 255])
 def test_saved_mask_is_read_back(tmp_path, rng, num_classes):
     labels = rng.integers(0, num_classes, (31, 20))

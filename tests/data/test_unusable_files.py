@@ -63,20 +63,20 @@ def test_mask_of_a_wrong_mode(folders, mode):
 
 def test_mask_of_four_bits_whose_values_would_be_stretched(folders):
     dataset = from_folders(folders)
-    (folders[1] / "c.png").write_bytes(four_bit_png(64, 48))
+    (folders[1] / "c.png").write_bytes(png(64, 48, 4, 0, b"\x11" * 32))
     with pytest.raises(ValueError, match=r"got mode L;4: .*c\.png"):
         dataset[2]
 
 
-def four_bit_png(width, height):
-    """A grey PNG of 4 bits a pixel, put together by hand: Pillow writes none."""
+def png(width, height, bits, colours, row):
+    """A PNG of equal rows put together by hand: Pillow writes none of 4 or 16 bits."""
 
     def chunk(kind, body):
         checksum = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + checksum
 
-    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
-    rows = (b"\0" + b"\x11" * (width // 2)) * height
+    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    rows = (b"\0" + row) * height
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -148,6 +148,13 @@ def test_deep_image_is_named(folders):
     dataset = from_folders(folders)
     Image.fromarray(np.zeros((48, 64), np.uint16)).save(folders[0] / "b.png")
     assert_refused(dataset, 1, r"8 bits a channel, got mode I;16: .*b\.png")
+
+
+def test_deep_colours_are_named(folders):
+    dataset = from_folders(folders)
+    deep = png(64, 48, 16, 2, b"\x12\x34" * 3 * 64)
+    (folders[0] / "b.png").write_bytes(deep)
+    assert_refused(dataset, 1, r"8 bits a channel, got mode RGB;16B: .*b\.png")
 
 
 # ---- Corrupt files among many

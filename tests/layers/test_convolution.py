@@ -43,6 +43,28 @@ def test_convolution_pads_alike_on_every_side(size, strides, kernel_size):
     np.testing.assert_allclose(run(layer, x), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{"dilation_rate": 2}, {"groups": 2}])
+def test_convolution_dilates_and_groups_as_keras_does(settings):
+    x = normal("images", (2, 9, 12, 4))
+    layer = SymmetricConv2D(6, 3, **settings)
+    layer.build(x.shape)
+    kernel, bias = fill(layer).get_weights()
+    channels, part = 4 // settings.get("groups", 1), 6 // settings.get("groups", 1)
+    step = settings.get("dilation_rate", 1)
+    spread = np.zeros((2 * step + 1, 2 * step + 1, channels, 6))
+    spread[::step, ::step] = kernel
+    groups = [
+        convolve_by_loops(
+            x[..., i * channels : (i + 1) * channels],
+            spread[..., i * part : (i + 1) * part],
+            1,
+        )
+        for i in range(6 // part)
+    ]
+    expected = np.concatenate(groups, axis=-1) + bias
+    np.testing.assert_allclose(run(layer, x), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("kernel_size", "strides", "residual"),

@@ -9,7 +9,8 @@ from tests.helpers import fill, images, numpy, refused
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)]
+    ("dtype", "tolerance"),
+    [("float32", 1e-5), ("mixed_bfloat16", 0.02), ("bfloat16", 0.1)],
 )
 @pytest.mark.parametrize("size", [(7, 10), (1, 1)])
 def test_batch_norm_is_keras_with_the_settings_of_pytorch(size, dtype, tolerance):

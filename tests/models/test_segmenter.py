@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lrseg import SemanticSegmenter
+from keras_lrseg import SegFormerB0, SemanticSegmenter
 from keras_lrseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from tests.checks import run_dynamic
 from tests.helpers import (
@@ -152,6 +152,41 @@ def test_file_makes_the_same_segmenter_again():
     assert_same_model(again, model)
     config = as_json(again.get_config())
     assert {key: config[key] for key in settings} == as_json(settings)
+
+
+def test_file_keeps_frozen_parts_frozen():
+    model = filled(tiny_segmenter)
+    model.backbone.trainable = model.classifier.trainable = False
+    again = saved_and_loaded(model)
+    names = [v.path for v in model.trainable_variables]
+    assert [v.path for v in again.trainable_variables] == names
+    assert names
+    assert all(name.startswith("decoder/") for name in names)
+
+
+def test_inputs_may_be_named_or_listed():
+    model, x = composed(), pictures(*SIZE)
+    expected = model.predict_on_batch(x)
+    for inputs in ({"images": x}, [x]):
+        np.testing.assert_array_equal(model.predict_on_batch(inputs), expected)
+
+
+def test_channels_first_as_default_changes_nothing():
+    x = keras.ops.ones((2, 3, 5, 8))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        dropout = filled(tiny_segmenter, dropout_rate=0.5).get_layer("dropout")
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    dropped = keras.ops.convert_to_numpy(dropout(x, training=True))
+    assert (dropped == dropped[:, :1, :1]).all()
+
+
+def test_numbers_of_classes_may_be_numpys():
+    with no_weights():
+        model = SegFormerB0(np.int64(3), classifier="offset")
+    assert model.num_classes == 3
+    as_json(model.get_config())
 
 
 def test_array_as_palette_survives_the_configuration():
