@@ -282,7 +282,8 @@ def mobile_table(rows: list[dict]) -> str:
 
     def order(key):
         model, precision = key
-        return (*MODELS, "hub", "selfie").index(model), PRECISIONS.index(precision)
+        models = (*MODELS, "hub", "plain", "selfie")
+        return models.index(model), PRECISIONS.index(precision)
 
     lines = {}
     for row in rows:

@@ -96,6 +96,8 @@ def train(
     start = restore_latest(model, out / "checkpoints") if resume else 0
     if resume and devices.chief:
         print(f"Resuming at step {start} of {steps} from {out}", flush=True)
+    first_epoch = math.ceil(start / recipe.epoch_steps)
+    log = Log(out / "log.csv", first_epoch)  # read by all before one writes it
     devices.prepare(model)
     batch_size = recipe.batch_size // parts
     stream = recipe.stream(
@@ -109,8 +111,6 @@ def train(
         with atomic_path(out / "run.json") as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
     nan = StopAtNaN()
-    first_epoch = math.ceil(start / recipe.epoch_steps)
-    log = Log(out / "log.csv", first_epoch)
     callbacks = [Throughput(batch_size), StopAfter((steps - start) * parts), nan]
     if devices.chief:  # first of what may fail: nothing else loses the epoch
         folder = out / "checkpoints"
