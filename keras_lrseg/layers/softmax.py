@@ -1,5 +1,6 @@
 """The softmax of attention weights, and the means that it makes."""
 
+import keras
 from keras import ops
 
 from keras_lrseg.layers.convolution import on_jax_cpu
@@ -28,6 +29,9 @@ def means_of_pixels(x, scores):
         (B, K, C).
     """
     _, height, width, channels = ops.shape(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if dtype == "float16":  # too small a range for the weights of many pixels
+        x, scores = ops.cast(x, "float32"), ops.cast(scores, "float32")
     x = ops.reshape(x, (-1, height * width, channels))
     scores = ops.reshape(scores, (-1, height * width, scores.shape[-1]))
-    return ops.matmul(softmax(ops.swapaxes(scores, 1, 2)), x)
+    return ops.cast(ops.matmul(softmax(ops.swapaxes(scores, 1, 2)), x), dtype)
