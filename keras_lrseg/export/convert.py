@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_lrseg.export.interface import Interface, is_segmenter
+from keras_lrseg.layers import MSCABlock
 
 OPSET = 18  # of ONNX
 
@@ -53,10 +54,14 @@ def for_inference(model, interface):
 
     The images' division by their deviation goes into the kernel of the first
     convolution, whose padding of zeros does not mind. It would mind the mean, which
-    stays. Batch normalization is folded by the converters.
+    stays. Converters fold a batch normalization into what is in front of it; SegNeXt's
+    blocks, which have them in front of the linear maps, have a form of their own.
     """
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
+    for layer in copy._flatten_layers():
+        if isinstance(layer, MSCABlock):
+            layer.call = layer.infer
     preprocessing = copy.get_layer("preprocessing")
     rest = keras.Model(preprocessing.output, interface.logits(copy))
     if not type(model.backbone).__module__.startswith("keras_lrseg."):

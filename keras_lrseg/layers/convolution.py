@@ -131,16 +131,16 @@ class PointwiseConvolution(keras.layers.Dense):
     def call(self, inputs, training=None):
         kernel = ops.convert_to_tensor(self.kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        if keras.config.backend() == "torch":
-            return self.activation(self.convolve(inputs, kernel, bias))
-        # A plain matrix, so that TensorFlow fuses product, bias and activation.
-        x = ops.reshape(inputs, (-1, kernel.shape[0]))
-        x = self.activation(_linear(x, kernel, bias))
-        return ops.reshape(x, (-1, *ops.shape(inputs)[1:-1], self.units))
+        return self.convolve(inputs, kernel, bias)
 
     def convolve(self, x, kernel, bias=None):
-        """PyTorch's convolution with tensors in place of the layer's weights."""
-        return _torch_pointwise(x, kernel, bias)
+        """The layer's output with tensors in place of its weights."""
+        if keras.config.backend() == "torch":
+            return self.activation(_torch_pointwise(x, kernel, bias))
+        # A plain matrix, so that TensorFlow fuses product, bias and activation.
+        flat = ops.reshape(x, (-1, kernel.shape[0]))
+        y = self.activation(_linear(flat, kernel, bias))
+        return ops.reshape(y, (-1, *ops.shape(x)[1:-1], self.units))
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -99,11 +99,7 @@ class ConvolutionNorm(keras.layers.Layer):
         )
 
     def _folded(self, x):
-        norm = self.norm
-        weights = (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-        gamma, beta, mean, variance = map(ops.convert_to_tensor, weights)
-        scale = gamma * (variance + norm.epsilon).rsqrt()
-        bias = beta - mean * scale
+        scale, bias = self.norm.inference_map()
         if self.use_bias:
             bias = bias + ops.convert_to_tensor(self.convolution.bias) * scale
         kernel = ops.convert_to_tensor(self.convolution.kernel)

@@ -142,7 +142,11 @@ class MixFeedForward(keras.layers.Layer):
         )
 
     def call(self, x):
-        return self.contract(gelu(self.convolution(self.expand(x))))
+        return self.finish(self.expand(x))
+
+    def finish(self, expanded):
+        """What follows the first 1×1 convolution."""
+        return self.contract(gelu(self.convolution(expanded)))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,6 +1,7 @@
 """Multi-scale convolutional attention, the block of SegNeXt's backbone."""
 
 import keras
+from keras import ops
 
 from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import (
@@ -62,12 +63,15 @@ class MultiScaleConvolutionalAttention(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x):
-        values = self.project_in(x)
+        return x + self.project_out(self.attend(self.project_in(x)))
+
+    def attend(self, values):
+        """Weigh v by the attention that is made of it."""
         near = self.local(values)
         around = near
         for row, column in zip(self.rows, self.columns, strict=True):
             around = around + column(row(near))
-        return x + self.project_out(self.mix(around) * values)
+        return self.mix(around) * values
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -121,6 +125,24 @@ class MSCABlock(keras.layers.Layer):
             x = x + self.drop_path(y, training=training)
         return x
 
+    def infer(self, x, training=False):
+        """What `call` gives in inference, with the norms inside the 1×1 convolutions.
+
+        The attention's residual is of the normalised x, a · x + b, so the block's first
+        residual is (1 + scale · a) · x. The exporter puts this in place of `call`: the
+        products of weights are constants in its graph.
+        """
+        attention, feed_forward = self.branches
+        scale = ops.convert_to_tensor(self.scales[0].scale)
+        gain, shift = self.norms[0].inference_map()
+        y = attention.attend(_of_normalized(attention.project_in, gain, shift, x))
+        project = attention.project_out
+        y = project.convolve(y, scale * project.kernel, scale * (project.bias + shift))
+        x = (1 + scale * gain) * x + y
+        norm = self.norms[1].inference_map()
+        y = feed_forward.finish(_of_normalized(feed_forward.expand, *norm, x))
+        return x + self.scales[1](y)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 
@@ -131,3 +153,11 @@ class MSCABlock(keras.layers.Layer):
             "drop_path_rate": self.drop_path_rate,
             "layer_scale": self.layer_scale,
         }
+
+
+def _of_normalized(pointwise, gain, shift, x):
+    """A 1×1 convolution of `gain · x + shift`, computed as one of x."""
+    kernel = ops.convert_to_tensor(pointwise.kernel)
+    # A product of matrices: TFLite's converter folds no other.
+    bias = pointwise.bias + ops.matmul(shift[None], kernel)[0]
+    return pointwise.convolve(x, gain[:, None] * kernel, bias)

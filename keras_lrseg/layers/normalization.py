@@ -29,6 +29,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         x = F.batch_norm(x, *weights, eps=self.epsilon).permute(0, 2, 3, 1)
         return ops.cast(x, self.compute_dtype)
 
+    def inference_map(self):
+        """Return a and b of `a · x + b`, which the layer is in inference, (C,) each."""
+        variance = ops.convert_to_tensor(self.moving_variance)
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
 
 def batch_norm(**settings) -> BatchNormalization:
     """Batch normalization with PyTorch's momentum and epsilon."""

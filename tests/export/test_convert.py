@@ -2,8 +2,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_lrseg.backbones import MSCANBackbone
 from keras_lrseg.export import convert
 from keras_lrseg.export.interface import Interface
+from keras_lrseg.export.operators import read_operators
+from keras_lrseg.layers import MSCABlock
+from tests.export.graphs import tflite_of
 from tests.helpers import run
 from tests.tiny import filled, tiny_segmenter
 from tests.training.toys import toy_segmenter
@@ -39,7 +43,12 @@ def test_onnx_resizes_to_the_very_size(size, target):
     assert y.shape == (1, 2, target, 5)
 
 
-@pytest.mark.parametrize("make", [tiny_segmenter, toy_segmenter])
+def tiny_segnext(**settings):
+    settings["backbone"] = MSCANBackbone(channels=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+    return tiny_segmenter(**settings)
+
+
+@pytest.mark.parametrize("make", [tiny_segmenter, tiny_segnext, toy_segmenter])
 def test_model_for_inference_divides_no_image_and_gives_the_same(make):
     model = filled(make, num_classes=5, include_preprocessing=True)
     prepare, rest = convert.for_inference(model, Interface((64, 96)))
@@ -48,6 +57,17 @@ def test_model_for_inference_divides_no_image_and_gives_the_same(make):
     expected = run(at_stride, x)
     result = run(lambda x: rest(prepare(x)), x)
     assert abs(result - expected).max() < 1e-4 * expected.std()
-    ours = make is tiny_segmenter  # the other's backbone may begin with anything
+    ours = make is not toy_segmenter  # whose backbone may begin with anything
     change = prepare(x + 1) - prepare(x)
     assert np.allclose(change, 1, atol=1e-4) == ours
+
+
+def test_blocks_of_segnext_are_exported_without_norms(tmp_path):
+    shape = (1, 16, 24, 8)
+    block = MSCABlock()
+    block.build(shape)
+    path = tmp_path / "block.tflite"
+    path.write_bytes(tflite_of(block.infer, shape))
+    counts = read_operators(path).counts
+    # Products with the attention and of the residual; three strips, two residuals.
+    assert (counts["MUL"], counts["ADD"]) == (2, 5)
