@@ -27,7 +27,11 @@ from keras_lrseg.data.files import (
 )
 from keras_lrseg.data.from_tfds import load_tfds
 from keras_lrseg.data.pictures import colour_labels, default_palette, overlay
-from keras_lrseg.data.pipeline import training_pipeline, validation_pipeline
+from keras_lrseg.data.pipeline import (
+    check_augmentation,
+    training_pipeline,
+    validation_pipeline,
+)
 
 __all__ = [
     "DATASETS",
@@ -39,6 +43,7 @@ __all__ = [
     "Record",
     "SegmentationDataset",
     "atomic_path",
+    "check_augmentation",
     "check_labels",
     "classification_pipeline",
     "classification_validation",

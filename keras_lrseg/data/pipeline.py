@@ -85,7 +85,7 @@ def training_pipeline(
     """
     check_sizes(crop, batch_size)
     check_position(start_step, shard)
-    _check_options(scale, short_side, max_class_share)
+    check_augmentation(scale, short_side, max_class_share)
     tf = tensorflow()
     load = _loader(dataset)
 
@@ -149,11 +149,12 @@ def validation_pipeline(
     return batched(numbers, element, batch_size)
 
 
-def _check_options(
+def check_augmentation(
     scale: tuple[float, float],
     short_side: int | None,
     max_class_share: float,
 ) -> None:
+    """Raises a ValueError for options that `training_pipeline` cannot follow."""
     if not 0 < scale[0] <= scale[1]:
         raise ValueError(f"Expected scale (low, high), 0 < low <= high, got {scale}.")
     if short_side is not None and short_side < 1:

@@ -272,12 +272,16 @@ def pixelwise_product(x, matrix):
 def _torch_conv2d(x, kernel, bias, strides=1, padding=0, dilation=1, groups=1):
     """PyTorch's convolution of the permuted view, which copies no layout.
 
-    `keras.ops.conv` makes x contiguous in both directions.
+    `keras.ops.conv` makes x contiguous in both directions. `torch.compile` leaves it
+    alone: its compiler fails at such a view of a size that it does not know.
     """
-    import torch.nn.functional as F
+    import torch
 
+    convolve = torch.nn.functional.conv2d
+    if torch.compiler.is_compiling():
+        convolve = torch.compiler.disable(convolve)
     x = x.permute(0, 3, 1, 2)
-    x = F.conv2d(x, kernel, bias, strides, padding, dilation, groups)
+    x = convolve(x, kernel, bias, strides, padding, dilation, groups)
     return x.permute(0, 2, 3, 1)
 
 

@@ -38,7 +38,7 @@ class Checkpoint(keras.callbacks.Callback):
             return  # a state without use must not push out the last good one
         step = min((epoch + 1) * self.epoch_steps, self.steps)
         save_state(self.model, self.folder / f"step_{step:08d}.npz", step)
-        for old in sorted(self.folder.glob("step_*.npz"))[:-KEEP]:
+        for old in checkpoints_in(self.folder)[:-KEEP]:
             old.unlink()
 
 
@@ -52,13 +52,18 @@ def save_state(model, path: pathlib.Path, step: int) -> None:
     """Write all variables of a compiled model and its optimizer."""
     arrays = {
         f"{i:05d}": keras.ops.convert_to_numpy(variable)
-        for i, variable in enumerate(_variables(model))
+        for i, variable in enumerate(all_variables(model))
     }
-    names = json.dumps([v.path for v in _variables(model)])
+    names = json.dumps([v.path for v in all_variables(model)])
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, step=step, names=names, **arrays)
         file.flush()
         os.fsync(file.fileno())
+
+
+def checkpoints_in(folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """Return the checkpoints of a folder, the oldest first."""
+    return sorted(pathlib.Path(folder).glob("step_*.npz"))
 
 
 def restore_latest(model, folder) -> int:
@@ -73,7 +78,7 @@ def restore_latest(model, folder) -> int:
         ValueError: if checkpoints exist and none can be read, or they belong to
             another model.
     """
-    paths = sorted(pathlib.Path(folder).glob("step_*.npz"), reverse=True)
+    paths = checkpoints_in(folder)[::-1]
     for path in paths:
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -91,7 +96,7 @@ def restore_latest(model, folder) -> int:
 
 
 def _assign(model, arrays, path):
-    variables = _variables(model)
+    variables = all_variables(model)
     names = json.loads(str(arrays["names"]))
     same = len(names) == len(variables) and all(
         arrays[f"{i:05d}"].shape == tuple(v.shape) for i, v in enumerate(variables)
@@ -105,7 +110,8 @@ def _assign(model, arrays, path):
         variable.assign(arrays[f"{i:05d}"])
 
 
-def _variables(model):
+def all_variables(model) -> list:
+    """Return the variables of a compiled model and its optimizer."""
     if not model.optimizer.built:  # a loss scaling optimizer is built once only
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_lrseg.training.checkpoint import all_variables
 from keras_lrseg.training.collectives import mean_of_devices
 from keras_lrseg.training.optimizers import GroupedAdamW, LossScaleOptimizer
 from keras_lrseg.training.precision import check_precision
@@ -289,7 +290,7 @@ class _Processes(Devices):
         import torch
 
         _own_optimizer(model)
-        for variable in _state(model):
+        for variable in all_variables(model):
             # NCCL knows no unsigned integers, which random states are.
             whole = not torch.is_floating_point(variable.value)
             value = variable.value.detach().to(torch.int64 if whole else None)
@@ -308,13 +309,6 @@ class _Processes(Devices):
 
 
 # === Parts ===
-
-
-def _state(model):
-    """All variables of a compiled model and its optimizer."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
 
 
 def _own_optimizer(model) -> GroupedAdamW:

@@ -1,5 +1,6 @@
 """From a recipe to a trained model: check, build, train, draw."""
 
+import dataclasses
 import pathlib
 import runpy
 from collections.abc import Callable
@@ -9,9 +10,10 @@ import numpy as np
 
 from keras_lrseg import analysis
 from keras_lrseg.data import SegmentationDataset, save_image
+from keras_lrseg.training.checkpoint import checkpoints_in
 from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
-from keras_lrseg.training.run import train
+from keras_lrseg.training.run import check_free, train
 
 SHEET_ROWS = 6
 
@@ -62,7 +64,9 @@ def launch(
         ValueError: if something is missing, with the remedy; and as `train`.
     """
     out = pathlib.Path(out)
-    if missing := recipe.missing_weights():
+    check_free(out, resume)
+    fresh = not (resume and checkpoints_in(out / "checkpoints"))
+    if fresh and (missing := recipe.missing_weights()):
         raise ValueError(" ".join(missing))
     dataset = recipe.load("train")
     validation = recipe.load("validation", dataset)
@@ -70,11 +74,13 @@ def launch(
     with distribute(distribution) as devices:
         # Before the images: of many, the check takes minutes.
         keras.utils.set_random_seed(recipe.seed)
-        model = recipe.build(dataset.num_classes)
+        model = (recipe if fresh else _without_weights(recipe)).build(
+            dataset.num_classes
+        )
         if skip_corrupt:
             dataset = _readable(dataset, progress(), devices)
             validation = validation and _readable(validation, progress(), devices)
-        if devices.chief and not resume:
+        if devices.chief and fresh:
             for part in filter(None, (dataset, validation)):
                 _check(part, progress())
         path = train(
@@ -97,6 +103,12 @@ def launch(
     return path
 
 
+def _without_weights(recipe):
+    """A recipe for a model that a checkpoint fills: the first weights may be gone."""
+    none = {"weights": None, "backbone_weights": None, "reset_head": False}
+    return dataclasses.replace(recipe, **none)
+
+
 def _contact_picture(model, validation, recipe):
     if not isinstance(validation, SegmentationDataset):
         return None
@@ -114,12 +126,20 @@ def _readable(dataset, progress, devices):
 
 
 def _check(dataset, progress):
-    """Read every mask and its image once; warn of classes without a pixel or image."""
+    """Read every mask and its image once; warn of classes without a pixel or image.
+
+    Raises:
+        ValueError: if no pixel at all is labelled.
+    """
     if isinstance(dataset, SegmentationDataset):
         print(f"Checking {len(dataset)} images of {dataset.name}", flush=True)
         counts = dataset.check(progress)
     else:  # labels are folders: nothing to read but a million images
         counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    if not counts.any():
+        raise ValueError(
+            f"No pixel of {dataset.name} is labelled: every mask is 255, ignored."
+        )
     for name, count in zip(dataset.classes, counts, strict=True):
         if count == 0:
             print(f"warning: nothing of class {name!r} in {dataset.name}")

@@ -5,8 +5,10 @@ data, build the model, make the stream of batches, the loss and the validation.
 """
 
 import dataclasses
+import math
 import os
 import re
+import sys
 import types
 import typing
 
@@ -15,6 +17,7 @@ import keras
 from keras_lrseg import models
 from keras_lrseg.evaluation import TestSettings
 
+SMALLEST = sys.float_info.min  # above 0
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -86,6 +89,16 @@ class Recipe:
                 raise ValueError(
                     f"{name} expects 1 or more. Received: {getattr(self, name)}"
                 )
+        self._check_range("learning_rate", SMALLEST)
+        self._check_range("power", SMALLEST)
+        self._check_range("weight_decay", 0)
+        self._check_range("head_multiplier", 0)
+        self._check_range("backbone_multiplier", 0)
+        self._check_range("seed", 0, 2**32)
+        if self.global_clipnorm is not None:
+            self._check_range("global_clipnorm", SMALLEST)
+        if self.drop_path_rate is not None:
+            self._check_range("drop_path_rate", 0, 1)
         for name, choices in (
             ("schedule", ("polynomial", "cosine")),
             ("precision", PRECISIONS),
@@ -106,6 +119,14 @@ class Recipe:
                 f"A batch of {self.batch_size} cannot be divided into "
                 f"accumulation_steps={self.accumulation_steps} equal parts."
             )
+
+    def _check_range(self, name, low, high=math.inf):
+        """Raise unless a number is in low..high, the end left out; NaN is not."""
+        value = getattr(self, name)
+        if not low <= value < high:
+            least = "a number above 0" if low == SMALLEST else f"{low} or more"
+            below = f" and less than {high}" if high < math.inf else ""
+            raise ValueError(f"{name} expects {least}{below}. Received: {value}")
 
     @classmethod
     def parse(cls, settings: dict[str, str]) -> dict[str, typing.Any]:
@@ -207,12 +228,15 @@ def _parsed(name, text, kind):
         if typing.get_origin(kind) is tuple:
             parts = zip(typing.get_args(kind), text.split(","), strict=True)
             return tuple(part(value) for part, value in parts)
+        if kind is str and not text:
+            raise ValueError
         return kind(text)
     except (ValueError, KeyError):
         example = {
             bool: "yes or no",
             int: "a whole number",
             float: "a number",
+            str: "a word",
         }.get(kind, "two numbers, such as 512,512")
         none = " or none" if types.NoneType in kinds else ""
         raise ValueError(

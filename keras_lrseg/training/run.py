@@ -17,13 +17,23 @@ from keras_lrseg.training.callbacks import (
     TensorBoard,
     Throughput,
 )
-from keras_lrseg.training.checkpoint import Checkpoint, is_finite, restore_latest
+from keras_lrseg.training.checkpoint import (
+    Checkpoint,
+    checkpoints_in,
+    is_finite,
+    restore_latest,
+)
 from keras_lrseg.training.distribution import Devices
 from keras_lrseg.training.optimizers import make_optimizer
 from keras_lrseg.training.recipe import Recipe
 
-# What may differ between a run and its resumption: where things are.
-PLACES = ("root", "images", "masks", "val_images", "val_masks", "classes")
+# What may differ between a run and its resumption: where the data are, what the model
+# started from (the checkpoint takes its place), and what changes no number.
+MAY_DIFFER = (
+    *("root", "images", "masks", "val_images", "val_masks", "classes"),
+    *("initial", "weights", "backbone_weights", "reset_head", "from_scratch"),
+    *("jit_compile", "expected"),
+)
 
 
 def train(
@@ -72,8 +82,9 @@ def train(
     devices = devices or Devices()
     parts, steps = recipe.accumulation_steps, recipe.steps
     _check_classes(model, dataset, validation)
+    check_free(out, resume)
     settings = _settings(model, dataset, recipe)
-    _check_run(out, settings, resume)
+    _check_settings(out, settings)
     model.classes = dataset.classes
     model.palette = getattr(dataset, "palette", None)
     model.compile(
@@ -106,7 +117,7 @@ def train(
         start_step=start * parts,
         shard=devices.shard,
     )
-    if devices.chief:
+    if devices.chief and not (out / "run.json").exists():
         # Written when nothing can be refused any more: a folder with it is a run.
         with atomic_path(out / "run.json") as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
@@ -212,21 +223,27 @@ def _settings(model, dataset, recipe) -> dict:
     return json.loads(json.dumps(settings))  # tuples as lists, as in the file
 
 
-def _check_run(out, settings, resume):
-    """Raise if `out` holds a run that is not to be resumed, or another one."""
-    path = out / "run.json"
-    if path.exists() and not resume:
+def check_free(out: pathlib.Path, resume: bool) -> None:
+    """Raise a ValueError if a folder cannot take a run, or has one to be resumed."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out expects a folder. Received the file {out}")
+    if (out / "run.json").exists() and not resume:
         raise ValueError(
             f"{out} already holds a run. Type --resume to go on with it, or choose "
             "another --out."
         )
+
+
+def _check_settings(out, settings):
+    """Raise if `out` holds another run."""
+    path = out / "run.json"
     if not path.exists():
         return
     before = json.loads(path.read_text())
     different = [
         f"{key} (was {before.get(key)!r}, now {value!r})"
         for key, value in settings.items()
-        if key not in PLACES and before.get(key) != value
+        if key not in MAY_DIFFER and before.get(key) != value
     ]
     if different:
         raise ValueError(
@@ -240,8 +257,8 @@ def _check_finite(model, nan, start, parts, out):
         return
     where = "" if nan.batch is None else f" at step {start - -nan.batch // parts}"
     folder = out / "checkpoints"
-    last = max(folder.glob("step_*.npz"), default=None)
-    good = f"The last good checkpoint is {last}" if last else "There is no checkpoint"
+    saved = checkpoints_in(folder)
+    good = f"The last good checkpoint is {saved[-1]}" if saved else "None was saved"
     raise FloatingPointError(
         f"The loss is no longer finite{where}. {good}; try a lower learning rate."
     )

@@ -50,6 +50,9 @@ class SegmentationRecipe(Recipe):
             raise ValueError(
                 f"crop expects at least {MIN_SIZE} pixels a side. Received: {self.crop}"
             )
+        data.check_augmentation(self.scale, self.short_side, self.max_class_share)
+        if self.dropout_rate is not None:
+            self._check_range("dropout_rate", 0, 1)
 
     initial_remedy = (
         "--set backbone_weights=FILE (a published checkpoint, or a classifier trained "

@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -146,6 +147,40 @@ def test_corrupt_image_is_skipped_only_when_asked(camvid, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"left out: Cannot read the image {victim}" in printed
     assert "1 images of camvid/train left out, 5 stay" in printed
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_run_goes_on_where_the_first_weights_are_gone(camvid, tmp_path, capsys):
+    weights = tmp_path / "toy.weights.h5"
+    weights.write_bytes(b"of an earlier training")
+    given = ["--set", f"backbone_weights={weights}"]
+    out = tmp_path / "run"
+    assert train(camvid, out, *given, model="Toy/trained") == 0
+    weights.unlink()
+    assert train(camvid, out, "--resume", model="Toy/trained") == 0
+    assert "Resuming at step 4 of 4" in capsys.readouterr().out
+    assert str(weights) in (out / "run.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_data_are_checked_where_there_is_nothing_to_resume(camvid, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(camvid, out, "--resume") == 0
+    assert "Checking 6 images" in capsys.readouterr().out
+    assert train(camvid, out) == 2  # before any image is read
+    printed = capsys.readouterr()
+    assert "already holds a run" in printed.err
+    assert "Checking" not in printed.out
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_data_without_a_label_is_refused(camvid, tmp_path, capsys):
+    blank = tmp_path / "camvid"
+    shutil.copytree(camvid, blank)
+    for path in blank.glob("train/masks/*"):
+        Image.open(path).point(lambda label: 255).save(path)
+    assert train(blank, tmp_path / "run") == 2
+    assert "No pixel of camvid/train is labelled" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,15 @@ def test_settings_are_typed(key, text, value):
         ("accumulation_steps", "3", "batch of 4 .* accumulation_steps=3 equal parts"),
         ("warmup_steps", "100", "0 <= warmup_steps < steps"),
         ("crop", "16,64", "crop expects at least 32 pixels"),
+        ("learning_rate", "-1", "learning_rate expects a number above 0"),
+        ("learning_rate", "nan", "learning_rate expects a number above 0"),
+        ("head_multiplier", "-3", "head_multiplier expects 0 or more"),
+        ("global_clipnorm", "0", "global_clipnorm expects a number above 0"),
+        ("dropout_rate", "1", "dropout_rate expects 0 or more and less than 1"),
+        ("seed", "99999999999", "seed expects 0 or more and less than 4294967296"),
+        ("max_class_share", "2", "Expected max_class_share in 0..1"),
+        ("scale", "2,0.5", "Expected scale"),
+        ("weights", "", "weights expects a word or none"),
     ],
 )
 def test_wrong_settings_are_refused(key, text, message):
