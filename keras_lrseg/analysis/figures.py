@@ -14,6 +14,7 @@ from keras_lrseg.data import (
 )
 from keras_lrseg.evaluation import TestSettings, predict_labels
 
+MAX_ASPECT = 4  # height of a picture by its width
 _GAP = 6  # pixels between pictures
 _LEGEND = 24  # pixels of the line of class names
 
@@ -62,6 +63,7 @@ def contact_picture(
         labels = predict_labels(model, image, settings)
         maps = (colour_labels(x, dataset.palette) for x in (mask, labels))
         height = round(image.shape[0] * width / image.shape[1])
+        height = min(max(height, 1), MAX_ASPECT * width)  # of slivers, squeezed
         cells = [
             np.asarray(Image.fromarray(x).resize((width, height), Image.NEAREST))
             for x in (image, *maps)

@@ -128,7 +128,8 @@ def names_of(part) -> Names:
 
 
 def _read(path):
-    return mask2former.from_hugging_face(read_state_dict(path))
+    state = mask2former.from_hugging_face(read_state_dict(path))
+    return mask2former.from_mmdetection(state)
 
 
 def _load_state_dict(model, state, path, head):

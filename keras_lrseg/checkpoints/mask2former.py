@@ -47,7 +47,7 @@ _HUGGING_FACE = (
 
 
 def from_hugging_face(state: State) -> State:
-    """Give a whole Hugging Face checkpoint MMDetection's names: "decode_head.…".
+    """Give a whole Hugging Face checkpoint MMSegmentation's names: "decode_head.…".
 
     The backbone keeps its own names behind "backbone."; the loss's weights go. Any
     other checkpoint stays as it is.
@@ -63,6 +63,11 @@ def from_hugging_face(state: State) -> State:
                 key = re.sub(pattern, name, key)
             renamed[f"decode_head.{key}"] = value
     return renamed
+
+
+def from_mmdetection(state: State) -> State:
+    """Give MMDetection's head, "panoptic_head.…", MMSegmentation's name."""
+    return {re.sub(r"^panoptic_head\.", "decode_head.", k): v for k, v in state.items()}
 
 
 def _head(state: State) -> State:

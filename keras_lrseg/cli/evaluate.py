@@ -95,22 +95,29 @@ def _add_settings(group):
 
 
 def run(arguments):
-    from keras_lrseg import checkpoints
+    from keras_lrseg import analysis, checkpoints
 
     model = checkpoints.load_model(arguments.model)
     classifies = len(model.output_shape) == 2
     _check_options(arguments, classifies)
-    with contextlib.ExitStack() as written:
-        outputs = _outputs(arguments, written)
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as first:
+        outputs = _outputs(arguments, first, last)
         if classifies:
             scores = _classify(arguments, model)
-            print(scores)
         else:
-            scores = _segment(arguments, model, outputs.get("contact_sheet"))
+            dataset, settings = _dataset(arguments, model), _settings(arguments)
+            scores = _segment(model, dataset, settings)
+        print(scores)
         if "json" in outputs:
             outputs["json"].write_text(scores.to_json() + "\n")
         if "csv" in outputs:
             outputs["csv"].write_text(scores.to_csv())
+        first.close()  # the scores are kept, whatever happens to the picture
+        if "contact_sheet" in outputs:
+            worst, best = scores.extremes(SHEET_ROWS)
+            rows = [*worst, *best]
+            path = outputs["contact_sheet"]
+            analysis.contact_sheet(model, dataset, path, rows, settings)
 
 
 def _check_options(arguments, classifies):
@@ -139,17 +146,12 @@ def _classify(arguments, model):
     )
 
 
-def _segment(arguments, model, sheet):
-    from keras_lrseg import analysis, evaluation
+def _segment(model, dataset, settings):
+    from keras_lrseg import evaluation
 
-    dataset, settings = _dataset(arguments, model), _settings(arguments)
     scores = evaluation.evaluate(model, dataset, settings, progress)
     if not scores.confusion.any():
         raise ValueError(f"No pixel of {dataset.name} is labelled: nothing to score.")
-    print(scores)  # now, whatever happens to the pictures
-    if sheet:
-        worst, best = scores.extremes(SHEET_ROWS)
-        analysis.contact_sheet(model, dataset, sheet, [*worst, *best], settings)
     return scores
 
 
@@ -192,7 +194,7 @@ def _settings(arguments):
     return dataclasses.replace(settings, **given)
 
 
-def _outputs(arguments, stack):
+def _outputs(arguments, first, last):
     """Temporary paths of the files to write, tried now and not after hours of work."""
     from keras_lrseg import data
 
@@ -203,6 +205,7 @@ def _outputs(arguments, stack):
             continue
         if pathlib.Path(path).is_dir():
             raise IsADirectoryError(f"{path} is a folder; expected a file to write.")
+        stack = last if name == "contact_sheet" else first
         outputs[name] = stack.enter_context(data.atomic_path(path))
         if name == "contact_sheet":  # the suffix must be that of a picture
             data.save_image(outputs[name], np.zeros((1, 1, 3), "uint8"))

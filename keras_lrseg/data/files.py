@@ -115,6 +115,11 @@ def _decode(
             if prepare:
                 prepare(image)
             image.load()
+    except pillow.DecompressionBombError as error:  # it is not corrupt
+        raise ValueError(
+            f"Cannot read the {what} {path}: {error} Cut it into parts, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+        ) from error
     # Decoders of corrupt files raise OSError, SyntaxError, EOFError, ValueError, ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or error

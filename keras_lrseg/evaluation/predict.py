@@ -91,10 +91,12 @@ def _predicted_strips(model, image, settings) -> Iterator[tuple[slice, np.ndarra
             yield rows, resize(logits, size, rows)
         return
     total = np.zeros((*size, model.output_shape[-1]), "float32")
+    ready = getattr(model, "activation", None) is not None  # probabilities already
     for version in versions:
         logits = _version(model, image, settings, *version)
         for rows in strips(size, logits.shape[-1]):
-            total[rows] += _softmax(resize(logits, size, rows))
+            scores = resize(logits, size, rows)
+            total[rows] += scores if ready else _softmax(scores)
         del logits  # before the next one is made
     for rows in strips(size, total.shape[-1]):
         yield rows, total[rows] / len(versions)

@@ -41,6 +41,12 @@ def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
     assert {*map(tuple, dataset.palette.tolist()), (0, 0, 0)} <= legend
 
 
+@pytest.mark.parametrize(("size", "height"), [((1, 99), 1), ((99, 1), 4 * 20)])
+def test_slivers_are_squeezed_into_a_picture(size, height, oracle):
+    picture = contact_picture(oracle, toy_dataset(1, size=size), [0], width=20)
+    assert (len(picture) - height - 6) % 24 == 0  # lines of the legend
+
+
 def test_prediction_is_what_the_test_settings_give(oracle):
     dataset = toy_dataset(1, size=(48, 80))
     settings = TestSettings(short_side=12, long_side=20)

@@ -96,6 +96,19 @@ def test_three_files_are_written_and_nothing_else(folder, tmp_path):
     assert Image.open(out / "c.png").size[0] == 3 * 256 + 2 * 6
 
 
+def test_scores_are_kept_where_the_picture_fails(folder, tmp_path, monkeypatch):
+    from keras_lrseg import analysis
+
+    def fail(*_):
+        raise ValueError("no picture")
+
+    monkeypatch.setattr(analysis, "contact_sheet", fail)
+    files = f"--json {tmp_path}/a.json --contact-sheet {tmp_path}/c.png"
+    status, _, err = call(command(folder, f"{WINDOWS} {files}"))
+    assert (status, "no picture" in err) == (2, True)
+    assert files_in(tmp_path) == ["a.json"]
+
+
 def test_contact_sheet_shows_the_worst_and_the_best_as_they_were_tested(
     folder, tmp_path, monkeypatch
 ):

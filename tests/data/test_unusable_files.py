@@ -144,6 +144,13 @@ def test_label_outside_the_classes_is_named(folders):
     assert_refused(dataset, 1, r"train ids 0\.\.3 or 255 .*got 4: .*b\.png")
 
 
+def test_huge_image_is_refused_and_not_left_out(folders, monkeypatch):
+    dataset = from_folders(folders)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"Cannot read .*a\.jpg.*MAX_IMAGE_PIXELS"):
+        dataset.without_corrupt()
+
+
 def test_deep_image_is_named(folders):
     dataset = from_folders(folders)
     Image.fromarray(np.zeros((48, 64), np.uint16)).save(folders[0] / "b.png")

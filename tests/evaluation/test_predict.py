@@ -49,6 +49,15 @@ def test_model_that_does_not_enlarge_its_logits_gives_the_same_labels(size):
     np.testing.assert_array_equal(labels, predict_labels(model, image))
 
 
+def test_average_is_of_one_softmax_where_the_model_has_its_own():
+    model, probable = (toy_segmenter(5, activation=a) for a in (None, "softmax"))
+    probable.set_weights(fill(model).get_weights())
+    settings, image = TestSettings(flip=True), image_of(48, 80)
+    expected = predict_logits(model, image, settings)
+    result = predict_logits(probable, image, settings)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("window", [None, (40, 40)])
 def test_image_smaller_than_the_model_takes_is_padded(window):
     model, image = fill(toy_segmenter(5)), image_of(20, 45)
