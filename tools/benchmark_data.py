@@ -2,23 +2,21 @@
 
 ADE20K's photographs (683x512 JPEGs of quality 90) and ImageNet's (500x375) are imitated
 by enlarged demo tiles with noise. The stages are measured alone, on images in memory,
-then the streams, on all cores. Rows are printed and written to
-results/data_pipeline.csv.
+then the streams, on all cores. Rows are printed and added to results/data_pipeline.csv.
 
 Example:
-    python tools/benchmark_data.py --seconds 10 --machine "2 cores of a Xeon"
+    python tools/benchmark_data.py --seconds 10
 """
 
 import argparse
-import csv
 import itertools
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bench
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -36,7 +34,6 @@ from keras_lrseg.data.augment import augment, distort_colours, to_bytes
 CROP, SCENE, SHORT_SIDE = (512, 512), (512, 683), 512
 SMALL_CROP, PHOTOGRAPH = (224, 224), (375, 500)
 BATCH_SIZE, NUMBER, QUALITY = 16, 64, 90
-RESULTS = Path(__file__).parents[1] / "results/data_pipeline.csv"
 STREAMS = {
     "stream, full augmentation": {},
     "stream, no colours": {"photometric": False},
@@ -49,10 +46,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
-    parser.add_argument("--machine", default=platform.machine(), help="for the table")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=bench.RESULTS / "data_pipeline.csv")
     arguments = parser.parse_args()
-    rows = []
+    bench.warn_if_busy()
     with tempfile.TemporaryDirectory() as folder:
         for case, crop, images, step in cases(Path(folder)):
             rate, cost = measured(step, images, arguments.seconds)
@@ -61,27 +57,21 @@ def main() -> None:
                 f"{case:34s} {rate:7.1f} images/s {cost:6.1f} ms of one core an image, "
                 f"cores {busy:4.0%} busy"
             )
-            rows.append(
-                {
-                    "case": case,
-                    "images_per_second": f"{rate:.1f}",
-                    "cpu_ms_per_image": f"{cost:.1f}",
-                    "cores_busy": f"{busy:.2f}",
-                    "crop": "x".join(map(str, crop)),
-                    "cores": os.cpu_count(),
-                    "machine": arguments.machine,
-                    "tensorflow": tf.__version__,
-                }
-            )
+            row = {
+                **bench.machine(),
+                "versions": bench.versions("tensorflow"),
+                "case": case,
+                "crop": "x".join(map(str, crop)),
+                "images_per_second": f"{rate:.1f}",
+                "cpu_ms_per_image": f"{cost:.1f}",
+                "cores_busy": f"{busy:.2f}",
+            }
+            bench.append_row(arguments.out, row)
         step = None  # ends the last stream before its files go
     print(
         "A stream whose cores are all busy is bound by them, at the sum of its stages."
         "\nBusy by less, it waits for files, or other programs have the cores."
     )
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 Case = tuple[str, tuple[int, int], int, Callable[[int], object]]

@@ -1,11 +1,12 @@
 """Write results/profile_*.csv: parameters and FLOPs beside the papers'.
 
-    KERAS_BACKEND=jax python tools/profile_models.py
+    KERAS_BACKEND=torch python tools/profile_models.py
 
 Only shapes are traced, so the result depends on neither machine nor backend.
-"SegNeXtT-offset" is SegNeXtT with Offset Learning in place of the 1×1 convolution. Of
-OffSeg's family the figures of the authors' code are there too: the published FLOPs of
-OffSeg count convolutions only.
+"SegNeXtT-offset" is SegNeXtT with Offset Learning in place of the 1×1 convolution,
+"LRFormerS-128" LRFormerS with that width of the decoder. Of OffSeg's family the figures
+of the authors' code are there too: the published FLOPs of OffSeg count convolutions
+only.
 """
 
 import argparse
@@ -42,6 +43,11 @@ LRFORMER = (
     ("LRFormerL", *CITY, "5", 111, 908),
     ("LRFormerS", 150, (1024, 1024), "12", None, 145),
     ("LRFormerS", 150, (1536, 1536), "12", None, 319),
+    ("LRFormerS-128", *ADE, "11", None, 27.0),
+    ("LRFormerS-256", *ADE, "11", None, 32.2),
+    ("LRFormerS-512", *ADE, "11", None, 50.3),
+    ("LRFormerS-768", *ADE, "11", None, 78.5),
+    ("LRFormerS-1024", *ADE, "11", None, 116.9),
     ("LRFormerTPlus", *ADE, "13", 31, 53),
     ("LRFormerSPlus", *ADE, "13", 48, 70),
     ("LRFormerBPlus", *ADE, "13", 80, 94),
@@ -71,6 +77,7 @@ OFFSEG = (
     ("SegFormerB1-offset", *ADE, None, None, 13.887, 16.16),
     ("SegFormerB2", *ADE, None, None, 24.762, 25.68),
     ("SegFormerB2-offset", *ADE, None, None, 24.931, 25.96),
+    ("SegFormerB2-768", *ADE, 28, 62, None, None),  # the peer in LRFormer's Table 12
     ("SegFormerB3", *ADE, None, None, 44.638, 42.30),
     ("SegFormerB3-offset", *ADE, None, None, 44.807, 42.58),
     ("SegFormerB4", *ADE, None, None, 61.408, 58.91),

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/mobile.md from results/*.csv.
+"""Writes the tables of README.md and of pages in docs/ from results/*.csv.
 
 A table stands between the lines `<!-- table:NAME -->` and `<!-- end -->` and is made
 from results/NAME.csv by the function in `TABLES`. Of repeated measurements the newest
@@ -19,7 +19,7 @@ from pathlib import Path
 import bench
 import study
 
-PAGES = [bench.ROOT / "README.md", bench.ROOT / "docs" / "mobile.md"]
+PAGES = [bench.ROOT / p for p in ("README.md", "docs/datasets.md", "docs/mobile.md")]
 MARKERS = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CONTENDERS = {
     "tensorflow": "keras_lrseg, TensorFlow",
@@ -202,6 +202,15 @@ def memory_table(rows: list[dict]) -> str:
     return markdown(header, body) + caption(note, rows)
 
 
+def data_table(rows: list[dict]) -> str:
+    """A line for each stage and stream."""
+    rows = newest(rows, ("case",))
+    columns = ("case", "crop", "images_per_second", "cpu_ms_per_image", "cores_busy")
+    header = ["", "crop", "images/s", "ms of a core", "cores busy"]
+    body = [[row[column] for column in columns] for row in rows]
+    return markdown(header, body) + caption("Stages on one image, streams whole", rows)
+
+
 def profile_table(rows: list[dict]) -> str:
     """A line for each row; the same on any machine, so without a caption."""
     header = ["model", "classes", "size", "params", "FLOPs", "attention"]
@@ -353,6 +362,7 @@ def training_table(rows: list[dict]) -> str:
 
 
 TABLES = {
+    "data_pipeline": data_table,
     "training": training_table,
     "forward_lrformer": forward_table,
     "mobile": mobile_table,

@@ -5,7 +5,7 @@ import contextlib
 import webbrowser
 
 SUMMARY = "a TFLite file at work in the browser"
-EXAMPLE = "keras-lrseg demo-web street.tflite --samples street/images"
+EXAMPLE = "keras-lrseg demo-web street_confidence.tflite --samples street/images"
 
 
 def add_arguments(parser):

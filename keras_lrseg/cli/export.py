@@ -1,7 +1,6 @@
 """`keras-lrseg export`: a checked file for phones, browsers and servers."""
 
 import os
-import pathlib
 
 from keras_lrseg.cli.options import add_size, classes_of
 
@@ -48,7 +47,9 @@ def add_arguments(parser):
         help="of a TFLite file (default float32)",
     )
     parser.add_argument(
-        "--calibration", metavar="DIR", help="images to take the ranges of int8 from"
+        "--calibration",
+        metavar="DIR",
+        help="images to take the ranges of int8 from, and to compare on",
     )
     parser.add_argument(
         "--images",
@@ -69,16 +70,18 @@ def run(arguments):
     # The converters are TensorFlow's, whatever backend trained the model.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from keras_lrseg import checkpoints, data, export
+    from keras_lrseg.export.export import COMPARED, check_scored, check_target
 
+    _check_options(arguments)
+    path = check_target(arguments.out, arguments.to)
     model = checkpoints.load_model(arguments.model)
     settings = {
         "output": arguments.output,
         "input": arguments.input,
         "full_size": arguments.full_size,
     }
-    if bool(arguments.images) != bool(arguments.masks):
-        raise ValueError("Scores need both --images and --masks.")
     if arguments.images:
+        check_scored(model)  # before its classes, too many or few for masks, are
         settings["dataset"] = data.SegmentationDataset.from_folders(
             arguments.images, arguments.masks, classes_of(model)
         )
@@ -89,11 +92,28 @@ def run(arguments):
             settings["calibration"] = data.load_images(
                 arguments.calibration, CALIBRATION_IMAGES
             )
-    elif arguments.precision != "float32":
-        raise ValueError(
-            f"--precision {arguments.precision} is for --to tflite only. "
-            f"Received: --to {arguments.to}"
-        )
+    elif arguments.calibration:
+        settings["images"] = data.load_images(arguments.calibration, COMPARED)
     write = getattr(export, f"export_{arguments.to}")
-    size = tuple(arguments.size)
-    print(write(model, pathlib.Path(arguments.out), size, **settings))
+    print(write(model, path, arguments.size, **settings))
+
+
+def _check_options(arguments):
+    """Refuse options that miss another one, or would have no effect."""
+    if bool(arguments.images) != bool(arguments.masks):
+        raise ValueError("Scores need both --images and --masks.")
+    if arguments.to == "tflite":
+        return
+    for option, given in (
+        (f"--precision {arguments.precision}", arguments.precision != "float32"),
+        ("--allow-any-operator", arguments.allow_any_operator),
+    ):
+        if given:
+            raise ValueError(
+                f"{option} is for --to tflite only. Received: --to {arguments.to}"
+            )
+    if arguments.calibration and arguments.images:
+        raise ValueError(
+            f"--calibration has no effect beside --images with --to {arguments.to}, "
+            "which compares on those. Leave out one of them."
+        )

@@ -65,6 +65,11 @@ class TestSettings:
             self._check_window()
 
     def _check_window(self):
+        if self.pad:
+            raise ValueError(
+                "pad is for whole images, windows are not padded. Received: "
+                f"pad={self.pad}, window={self.window}"
+            )
         if min(self.window) < SMALLEST:
             raise ValueError(
                 f"window expects sides of at least {SMALLEST} pixels. Received: "

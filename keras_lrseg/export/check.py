@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import keras
@@ -87,29 +88,32 @@ def check(
         model: what the file was made of.
         path: of the file or folder.
         interface: of the file.
-        images: uint8 (H, W, 3), of any size.
+        images: uint8 (H, W, 3), of any size; at least one.
         exact: raise if they differ by more than rounding. False: for files of a lower
             precision, only a value that is no finite number raises.
         dataset: labelled images to score both on.
         threads: of the runtime.
 
     Raises:
-        ValueError: if the runtime refuses the file, or the two disagree.
+        ValueError: if the runtime refuses the file, the two disagree, a logit of either
+            is no finite number, or no pixel of the dataset is labelled.
     """
     reference = interface.reference(model)
+    images = [evaluation.resize_image(image, interface.size) for image in images]
     deviation, same, total = 0.0, 0, 0
     with Artifact(path, threads) as artifact:
         for image in images:
-            image = evaluation.resize_image(image, interface.size)
             expected, got = reference(image), artifact.run(image)
             if interface.output != "labels":
-                difference = np.abs(got - expected).max() / expected.std()
-                deviation = float(np.maximum(deviation, difference))  # keeps a NaN
+                # The maximum keeps a NaN.
+                deviation = float(np.maximum(deviation, _deviation(got, expected)))
                 expected, got = expected.argmax(-1), got.argmax(-1)
             same += int((got == expected).sum())
             total += got.size
         agreement = same / total
         _judge(deviation, agreement, exact)
+        if interface.output == "labels" and path.suffix == ".tflite":
+            _check_logits(path, images, threads)
         artifact.milliseconds.clear()  # the first runs are slower
         for _ in range(TIMED_RUNS):
             artifact.run(image)
@@ -132,6 +136,47 @@ def check(
         model_scores=scores[0],
         file_scores=scores[1],
     )
+
+
+def _deviation(got, expected):
+    """Largest difference, in standard deviations of what is expected."""
+    difference = np.abs(got - expected).max()
+    if difference == 0:
+        return 0.0  # also of an output that is the same everywhere
+    with np.errstate(divide="ignore"):
+        return difference / expected.std()
+
+
+def _check_logits(path, images, threads):
+    """Refuse a file of labels whose logits are not finite: no label shows a NaN."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "logits.tflite"
+        file.write_bytes(_with_logits(path))
+        with Artifact(file, threads) as artifact:
+            finite = all(np.isfinite(artifact.run(image)).all() for image in images)
+    if not finite:
+        raise ValueError(
+            "The exported file's logits are not finite numbers (NaN or infinity), the "
+            "model's are. It was not kept; export another precision (--precision)."
+        )
+
+
+def _with_logits(path):
+    """The content of a TFLite file of labels that gives what the labels are made of."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils as utils
+
+    model = utils.read_model(str(path))
+    codes = [utils.get_builtin_code_from_operator_code(x) for x in model.operatorCodes]
+    (graph,) = model.subgraphs
+    *_, argmax = (
+        operator
+        for operator in graph.operators
+        if codes[operator.opcodeIndex] == schema.BuiltinOperator.ARG_MAX
+    )
+    graph.outputs = [argmax.inputs[0]]
+    model.signatureDefs = None  # they name the old output
+    return bytes(utils.convert_object_to_bytearray(model))
 
 
 def _judge(deviation, agreement, exact):
@@ -164,6 +209,11 @@ def _scores(dataset, interface, run):
             labels = evaluation.labels_of(output[None], mask.shape)
         confusion = confusion + evaluation.confusion_matrix(
             mask, labels, len(dataset.classes)
+        )
+    if not np.any(confusion):
+        raise ValueError(
+            "No pixel of the dataset is labelled: all of its masks are 255 (ignored). "
+            "Give other masks (--images, --masks), or none for no scores."
         )
     return evaluation.Scores(confusion, tuple(dataset.classes))
 

@@ -40,13 +40,29 @@ def _convert_in_tensorflow(model, path, to, interface):
         model.save(saved)
         settings = json.dumps(dataclasses.asdict(interface))
         command = [sys.executable, "-m", "keras_lrseg.export"]
-        command += [str(saved), str(path.absolute()), to, settings]
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        command += [str(saved), str(path.absolute()), to, settings, *_modules(model)]
+        environment = {
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         run = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False
         )
     if run.returncode:
         raise ValueError((run.stderr.strip().splitlines() or ["export failed"])[-1])
+
+
+def _modules(model):
+    """The modules that define a model's layers; a user's own must be imported again."""
+    kinds = {type(layer) for layer in model._flatten_layers()}
+    if lost := sorted(k.__name__ for k in kinds if k.__module__ == "__main__"):
+        raise ValueError(
+            f"TensorFlow, which converts in a process of its own, cannot import "
+            f"{', '.join(lost)} from a script. Define it in a module that the script "
+            "imports, or export with KERAS_BACKEND=tensorflow."
+        )
+    return sorted({kind.__module__ for kind in kinds})
 
 
 def for_inference(model, interface):

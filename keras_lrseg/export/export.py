@@ -1,26 +1,32 @@
 """Exported files: written, run in their own runtime, compared, and only then kept."""
 
+import contextlib
 import dataclasses
-import importlib.util
+import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
 from keras_lrseg.data import SegmentationDataset, atomic_path, load_demo
-from keras_lrseg.evaluation import resize_image
+from keras_lrseg.evaluation import check_classes, resize_image
 from keras_lrseg.export.check import Report, check, size_mib
 from keras_lrseg.export.convert import convert
 from keras_lrseg.export.half_precision import in_float32
-from keras_lrseg.export.interface import Interface
-from keras_lrseg.export.metadata import add_metadata
+from keras_lrseg.export.interface import Interface, is_segmenter
+from keras_lrseg.export.metadata import add_metadata, text_files
 from keras_lrseg.export.operators import read_operators
 from keras_lrseg.export.quantize import check_precision, quantize
+from keras_lrseg.export.require import require
 
 COMPARED = 4  # images, when none are given
 SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
+# Of an ONNX file: below it the last maps are a pixel high, and tf2onnx takes one of
+# their axes for another.
+ONNX_SIDE = 64
+SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}
 
 
 def export_tflite(
@@ -31,8 +37,8 @@ def export_tflite(
     precision: str = "float32",
     input: str = "uint8",
     full_size: bool | None = None,
-    calibration: Sequence[np.ndarray] | None = None,
-    images: Sequence[np.ndarray] | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
+    images: Iterable[np.ndarray] | None = None,
     dataset: SegmentationDataset | None = None,
     allow_any_operator: bool = False,
 ) -> Report:
@@ -63,10 +69,16 @@ def export_tflite(
 
     Raises:
         ValueError: if an argument is wrong or the file fails a check.
+        OSError: if the file cannot be written where it should go.
         ImportError: if a library is missing.
     """
-    interface = Interface(tuple(size), output, input, full_size)
+    path = check_target(path, "tflite")
+    interface = Interface(size, output, input, full_size)
+    interface.check_model(model)
+    calibration = [] if calibration is None else list(calibration)
     check_precision(precision, calibration)
+    about = _description(model, interface)
+    text_files(about["labels"], about["palette"], model.num_classes)  # raises
     needed = ["tensorflow", "ai_edge_litert"]
     if precision != "float32":
         needed.append("ai_edge_quantizer")
@@ -75,12 +87,11 @@ def export_tflite(
         convert(model, file, "tflite", interface)
         content = file.read_bytes()
         if precision != "float32":
-            pictures = [resize_image(x, interface.size) for x in calibration or ()]
+            pictures = [resize_image(x, interface.size) for x in calibration]
             content = quantize(content, precision, pictures)
-        file.write_bytes(add_metadata(content, **_description(model, interface)))
+        file.write_bytes(add_metadata(content, **about))
         return read_operators(file, allow_any_operator)
 
-    path = _with_suffix(path, ".tflite")
     exact = precision == "float32"
     if images is None and dataset is None and calibration:
         images = calibration[:COMPARED]
@@ -94,20 +105,29 @@ def export_onnx(
     output: str = "logits",
     input: str = "uint8",
     full_size: bool | None = None,
-    images: Sequence[np.ndarray] | None = None,
+    images: Iterable[np.ndarray] | None = None,
     dataset: SegmentationDataset | None = None,
 ) -> Report:
     """Write an ONNX file, of opset 18, and compare it in onnxruntime.
 
-    It takes one image, (1, H, W, 3). Arguments, checks and errors are those of
-    `export_tflite`; the path ends in `.onnx`.
+    It takes one image, (1, H, W, 3), of at least 64×64 pixels. Arguments, checks and
+    errors are those of `export_tflite`; the path ends in `.onnx`.
     """
-    interface = Interface(tuple(size), output, input, full_size)
+    path = check_target(path, "onnx")
+    interface = Interface(size, output, input, full_size)
+    interface.check_model(model)
+    if min(interface.size) < ONNX_SIDE:
+        height, width = (max(side, ONNX_SIDE) for side in interface.size)
+        raise ValueError(
+            f"An ONNX file takes sides of at least {ONNX_SIDE} pixels. Received: "
+            f"{interface.size}; the nearest is size=({height}, {width}) (--size "
+            f"{height} {width})"
+        )
 
     def write(model, file):
         convert(model, file, "onnx", interface)
 
-    path, needed = _with_suffix(path, ".onnx"), ["tensorflow", "tf2onnx", "onnxruntime"]
+    needed = ["tensorflow", "onnx", "tf2onnx", "onnxruntime"]
     return _export(model, path, interface, needed, write, images, dataset)
 
 
@@ -118,7 +138,7 @@ def export_saved_model(
     output: str = "logits",
     input: str = "uint8",
     full_size: bool | None = None,
-    images: Sequence[np.ndarray] | None = None,
+    images: Iterable[np.ndarray] | None = None,
     dataset: SegmentationDataset | None = None,
 ) -> Report:
     """Write a TensorFlow SavedModel and compare it in a process of its own.
@@ -129,12 +149,9 @@ def export_saved_model(
     Raises:
         FileExistsError: if there is something else, or a SavedModel with other files.
     """
-    interface = Interface(tuple(size), output, input, full_size)
-    path = pathlib.Path(path)
-    if path.exists() and not _is_saved_model(path):
-        raise FileExistsError(
-            f"{path} exists and is not a SavedModel alone; name a new folder"
-        )
+    path = check_target(path, "saved_model")
+    interface = Interface(size, output, input, full_size)
+    interface.check_model(model)
 
     def write(model, folder):
         convert(model, folder, "saved_model", interface)
@@ -146,30 +163,98 @@ def _export(
     model, path, interface, needed, write: Callable, images, dataset, exact=True
 ) -> Report:
     """Write a file under a temporary name, check it and give it its own name."""
-    _require(needed)
-    interface.check_model(model)
-    model = in_float32(model)
+    if dataset is not None:
+        check_scored(model)
+        check_classes(model, dataset)
     if images is None:
         source = load_demo("validation") if dataset is None else dataset
         images = [source[i][0] for i in range(min(COMPARED, len(source)))]
-    with atomic_path(path) as temporary:
+    images = list(images)
+    if not images:
+        raise ValueError(
+            "images expects at least one uint8 (H, W, 3) to compare on, or None for "
+            "demo data. Received: none"
+        )
+    require(*needed)
+    model = in_float32(model)
+    with _replacing(path) as temporary:
         operators = write(model, temporary)
         if operators and operators.foreign:
             report = Report(path, size_mib(temporary))
         else:
             report = check(model, temporary, interface, images, exact, dataset)
-        if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)  # no folder takes the place of one that is not empty
     return dataclasses.replace(report, path=path, operators=operators)
 
 
-def _with_suffix(path, suffix):
+@contextlib.contextmanager
+def _replacing(path):
+    """`atomic_path`, but a SavedModel too takes the place of an earlier one.
+
+    Errors name `path`, not the hidden names beside it.
+    """
+    hidden = f".{os.getpid()}-"  # as `atomic_path` has it
+    old = path.with_name(f"{hidden}old-{path.name}")
+    try:
+        with atomic_path(path) as temporary:
+            yield temporary
+            if temporary.is_dir() and path.exists():
+                path.rename(old)  # no folder takes the place of one that is not empty
+    except (OSError, ValueError) as error:
+        if hidden not in str(error):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(str(error).replace(hidden, "")) from error
+    finally:
+        if old.exists():
+            if path.exists():
+                shutil.rmtree(old)
+            else:  # the new one did not get there
+                old.rename(path)
+
+
+def check_target(path: str | pathlib.Path, to: str) -> pathlib.Path:
+    """Return where a file "tflite", "onnx" or a "saved_model" goes, if it can.
+
+    Raises:
+        ValueError: if the suffix is another format's.
+        OSError: if something is in the way, or the folder lets nobody write.
+    """
     path = pathlib.Path(path)
-    if path.suffix != suffix:
+    suffix = SUFFIXES.get(to)
+    if suffix and path.suffix != suffix:
         raise ValueError(f"The file's name must end in {suffix}. Received: {path}")
-    if path.is_dir():
+    if suffix is None and path.suffix in SUFFIXES.values():
+        raise ValueError(
+            f"A SavedModel is a folder, whose name must not end in {path.suffix}. "
+            f"Received: {path}; export_{path.suffix[1:]} (--to {path.suffix[1:]}) "
+            "writes such a file"
+        )
+    if suffix and path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected a file to write.")
+    if suffix is None and path.exists() and not _is_saved_model(path):
+        raise FileExistsError(
+            f"{path} exists and is not a SavedModel alone; name a new folder"
+        )
+    folder = next(x for x in path.absolute().parents if x.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"{folder} is a file; expected a folder to write {path.name} in."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"Nothing can be written in {folder}: no permission. Choose another place "
+            f"for {path.name}."
+        )
     return path
+
+
+def check_scored(model: keras.Model) -> None:
+    """Raise a ValueError if no labelled images can score it: an image classifier."""
+    if not is_segmenter(model):
+        raise ValueError(
+            "An image classifier gives no masks that labelled images could score. "
+            "Leave out `dataset` (--images, --masks)."
+        )
 
 
 def _is_saved_model(folder):
@@ -183,19 +268,13 @@ def _description(model, interface):
     """What a file says of itself."""
     notices = (getattr(layer, "NOTICE", "") for layer in model._flatten_layers())
     parts = [f"{model.name}, {model.num_classes} classes", *filter(None, notices)]
+    classes = model.classes
+    if classes is None:
+        classes = [f"class {i}" for i in range(model.num_classes)]
     return {
         "name": model.name,
         "description": ". ".join(dict.fromkeys(parts)),
         "output": interface.output,
-        "labels": model.classes or [f"class {i}" for i in range(model.num_classes)],
+        "labels": classes,
         "palette": getattr(model, "palette", None),
     }
-
-
-def _require(modules):
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"Exporting needs {', '.join(missing)}. "
-            "Type: pip install 'keras-lrseg[export]'"
-        )

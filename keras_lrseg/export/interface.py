@@ -1,5 +1,6 @@
 """What goes into an exported file and what comes out of it."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ class Interface:
     """Input and output of an exported file, without the batch axis.
 
     Args:
-        size: (height, width) of the images in pixels, fixed in the file.
+        size: (height, width) of the images in pixels, fixed in the file; whole numbers
+            of any type.
         output: "logits" float32 (h, w, K); "confidence", their softmax; or "labels",
             the class of the largest logit, (h, w), uint8. Of an image classifier (K,)
             and an int32.
@@ -38,8 +40,14 @@ class Interface:
     full_size: bool | None = None
 
     def __post_init__(self):
-        if len(self.size) != 2:
-            raise ValueError(f"size expects (height, width). Received: {self.size}")
+        try:
+            height, width = map(operator.index, self.size)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "size expects (height, width), two whole numbers. "
+                f"Received: {self.size!r}"
+            ) from None
+        object.__setattr__(self, "size", (height, width))  # JSON knows no NumPy
         if min(self.size) < MIN_SIZE:
             nearest = tuple(max(side, MIN_SIZE) for side in self.size)
             raise ValueError(
@@ -64,7 +72,8 @@ class Interface:
 
         Raises:
             ValueError: if it is not of this library, takes images that are normalised
-                already, or has more classes than a label map of bytes can tell apart.
+                already or of another size, or has more classes than a label map of
+                bytes can tell apart.
         """
         if not hasattr(model, "logits"):
             raise ValueError(
@@ -75,6 +84,16 @@ class Interface:
             raise ValueError(
                 "The exported file takes RGB 0..255: build the model with "
                 "include_preprocessing=True."
+            )
+        height, width = (
+            fixed or given
+            for fixed, given in zip(model.input_shape[1:3], self.size, strict=True)
+        )
+        if (height, width) != self.size:
+            raise ValueError(
+                f"The model takes {height}×{width}: its input_shape is fixed. "
+                f"Received: {self.size[0]}×{self.size[1]}; give "
+                f"size=({height}, {width}) (--size {height} {width})"
             )
         too_many = is_segmenter(model) and model.num_classes > 256
         if self.output == "labels" and too_many:
@@ -94,13 +113,23 @@ class Interface:
         return resize_bilinear(model.logits, self.size)
 
     def reference(self, model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function from an image (H, W, 3) to what the file should give."""
+        """Return a function from an image (H, W, 3) to what the file should give.
+
+        It raises a ValueError if the model's logits are not finite.
+        """
         logits = keras.Model(model.input, self.logits(model))
         # Compiled on JAX alone, which would compile each operation otherwise.
         logits.compile(jit_compile=keras.config.backend() == "jax")
 
         def expected(image):
             x = ops.convert_to_tensor(logits.predict_on_batch(image[None]), "float32")
+            if not np.isfinite(ops.convert_to_numpy(x)).all():
+                # No file can be compared with it: the argmax of NaN is a class too.
+                raise ValueError(
+                    "The model's logits are not finite numbers (NaN or infinity): its "
+                    "weights are damaged or its training diverged. Nothing was "
+                    "exported; take an earlier checkpoint."
+                )
             if self.output == "confidence":
                 x = ops.softmax(x)
             x = ops.convert_to_numpy(x)[0]

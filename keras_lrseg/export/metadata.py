@@ -63,7 +63,7 @@ def add_metadata(
     """
     model = _read(content)
     shape = _output_shape(model, output)
-    files = _text_files(labels, palette, None if output == "labels" else shape[-1])
+    files = text_files(labels, palette, None if output == "labels" else shape[-1])
     metadata = _ModelMetadata(
         name=name,
         description=description,
@@ -114,13 +114,21 @@ def _segmenter(output):
     return _CustomMetadata("SEGMENTER_METADATA", options)
 
 
-def _text_files(labels, palette, count):
-    """{name: lines} of what is given, each with one line for each class."""
+def text_files(
+    labels: Sequence[str] | None,
+    palette: Sequence[Sequence[int]] | None,
+    count: int | None,
+) -> dict[str, list[str]]:
+    """Return {name: lines} of what is given, each with one line for each class.
+
+    Raises:
+        ValueError: as `add_metadata`; of another number than `count`, if it is known.
+    """
     files = {}
     if labels is not None:
-        files["labels.txt"] = list(labels)
+        files["labels.txt"] = [str(label) for label in labels]
     if palette is not None:
-        files["palette.txt"] = [f"#{bytes(map(int, rgb)).hex()}" for rgb in palette]
+        files["palette.txt"] = [_colour(rgb) for rgb in palette]
     for file, lines in files.items():
         if count not in (None, len(lines)):
             raise ValueError(
@@ -130,6 +138,15 @@ def _text_files(labels, palette, count):
         if any(line.splitlines() != [line] for line in lines):
             raise ValueError(f"A class name is one line of text. Received: {lines}")
     return files
+
+
+def _colour(rgb):
+    rgb = tuple(map(int, rgb))
+    if len(rgb) != 3 or not all(0 <= x <= 255 for x in rgb):
+        raise ValueError(
+            f"palette expects three numbers in 0..255 for each class. Received: {rgb}"
+        )
+    return f"#{bytes(rgb).hex()}"
 
 
 def _append(content, files):

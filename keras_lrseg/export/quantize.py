@@ -7,13 +7,14 @@ threads. `tools/quantization_table.py` measures such files.
 
 import contextlib
 import copy
-import importlib
 import io
 import os
 import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from keras_lrseg.export.require import require
 
 PRECISIONS = ("float32", "float16", "weight_int8", "dynamic_int8", "int8")
 
@@ -65,11 +66,11 @@ def quantize(
             another size.
         ImportError: if ai-edge-quantizer is missing.
     """
-    images = list(calibration or ())
+    images = [] if calibration is None else list(calibration)
     check_precision(precision, images)
     if precision == "float32":
         return content
-    _require("ai_edge_litert", "ai_edge_quantizer")
+    require("ai_edge_litert", "ai_edge_quantizer")
     model = _read(content)
     _separate_constants(model)
     if precision == "float16":
@@ -86,7 +87,7 @@ def quantize(
     return bytes(result.quantized_model)
 
 
-def check_precision(precision: str, calibration: Sequence | None) -> None:
+def check_precision(precision: str, calibration: Sequence) -> None:
     """Raise the ValueErrors of `quantize` before any work."""
     if precision not in PRECISIONS:
         raise ValueError(
@@ -311,13 +312,3 @@ def _values(model, tensor):
     data = model.buffers[tensor.buffer].data
     is_float = tensor.type == schema.TensorType.FLOAT32
     return data.view("float32") if data is not None and is_float else None
-
-
-def _require(*modules):
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ImportError(
-                f"Quantising needs {module}. Type: pip install 'keras-lrseg[export]'"
-            ) from error

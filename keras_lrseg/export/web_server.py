@@ -40,7 +40,7 @@ def make_server(
     """A server of the demo page, ready for `serve_forever()`.
 
     Args:
-        model: a TFLite file that takes uint8 RGB and gives confidences.
+        model: a TFLite file of a segmenter that gives confidences or logits.
         host: the address to listen at; "0.0.0.0" lets other machines in.
         port: 0 for any free one; `server_address` then tells which.
         samples: folder of pictures to offer; None for tiles of the demo data.
@@ -48,7 +48,8 @@ def make_server(
             for it as Node does, in node_modules here and in the folders above.
 
     Raises:
-        ValueError: if the model is not a TFLite file, or there is no sample.
+        ValueError: if the model is not a TFLite file or gives labels or a picture's
+            class, or there is no sample.
         OSError: if a file is missing or the port is taken.
     """
     model = pathlib.Path(model)
@@ -117,6 +118,28 @@ def _check_model(path):
                 f"Not a TFLite file: {path}. Make one with keras-lrseg export "
                 "--to tflite --output confidence."
             )
+    with contextlib.suppress(ModuleNotFoundError):  # then the page says it, later
+        _check_outputs(path)
+
+
+def _check_outputs(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        graph = schema.Model.GetRootAs(path.read_bytes()).Subgraphs(0)
+        outputs = [graph.Tensors(i) for i in graph.OutputsAsNumpy()]
+        shapes = [tuple(map(int, tensor.ShapeAsNumpy())) for tensor in outputs]
+    except Exception as error:  # flatbuffers raises whatever comes of it
+        raise ValueError(
+            f"{path} is damaged: not a whole TFLite file. Is the download or copy "
+            "complete?"
+        ) from error
+    if all(len(shape) != 4 for shape in shapes):
+        raise ValueError(
+            "The page shows maps of confidence, (1, h, w, classes). Received: "
+            f"{path}, which gives {', '.join(map(str, shapes))}: labels, or the "
+            "classes of whole pictures. Export a segmenter with --output confidence."
+        )
 
 
 def _pictures(folder):

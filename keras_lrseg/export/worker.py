@@ -6,9 +6,11 @@ Started as a script, so that neither Keras nor this package is loaded beside the
 runtime, and the memory it takes is the file's. It answers each image (H, W, 3) of the
 standard input with the file's output, without the batch axis, and with two numbers:
 milliseconds, and how many MiB the memory's peak has grown since before the file was
-opened. An array is a line of JSON, its type and shape, and its bytes.
+opened, with the runtime there already. An array is a line of JSON, its type and shape,
+and its bytes.
 """
 
+import importlib
 import json
 import math
 import os
@@ -65,6 +67,12 @@ def saved_model(path, threads):
     return run, spec.dtype.as_numpy_dtype
 
 
+RUNTIMES = {
+    ".tflite": ("ai_edge_litert.interpreter", tflite),
+    ".onnx": ("onnxruntime", onnx),
+}
+
+
 def send(stream, array):
     """Write an array on a pipe."""
     array = np.asarray(array)
@@ -97,9 +105,10 @@ def main(path, threads):
     # Runtimes may write on the standard output, which here carries arrays alone.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    runtime, load = RUNTIMES.get(path.suffix, ("tensorflow", saved_model))
+    importlib.import_module(runtime)  # whose own memory is not the file's
     before = peak_mib()
-    kinds = {".tflite": tflite, ".onnx": onnx}
-    run, dtype = kinds.get(path.suffix, saved_model)(path, threads)
+    run, dtype = load(path, threads)
     while (image := receive(sys.stdin.buffer)) is not None:
         image = image.astype(dtype)
         start = time.perf_counter()

@@ -52,6 +52,9 @@ class MaskClassificationLoss(keras.losses.Loss):
             Q) each, as `MaskedAttentionDecoder` gives them.
         seed: the `keras.random.SeedGenerator` that the points come from; None: Keras's.
 
+    Raises:
+        ValueError: if the points' numbers are out of range.
+
     Reference: Mask2Former, section 3.3; MaskFormer (NeurIPS 2021), equations (1), (2).
     """
 
@@ -70,6 +73,12 @@ class MaskClassificationLoss(keras.losses.Loss):
         name="mask_classification_loss",
     ):
         super().__init__(name=name, dtype="float32")
+        if num_points < 1 or oversampling < 1 or not 0 <= importance <= 1:
+            raise ValueError(
+                "MaskClassificationLoss expects num_points and oversampling of 1 or "
+                f"more, and importance in 0..1. Received: num_points={num_points}, "
+                f"oversampling={oversampling}, importance={importance}"
+            )
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight

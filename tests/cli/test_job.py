@@ -43,7 +43,7 @@ def test_train_warns_of_a_class_without_pixels(toy, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")  # ends it before the first step
     command = f"train --model LRFormerT {data_of(tmp_path, 'train')} --steps 1"
-    command += f" --out {tmp_path}/run"
+    command += f" --resume --out {tmp_path}/run"
     _, out, _ = call(command)
     assert "warning: nothing of class 'yellow' in images" in out
     assert "'blue'" not in out

@@ -61,6 +61,7 @@ def test_versions_are_every_scale_mirrored_and_not():
         ({"window": (64, 31), "stride": (8, 8)}, "window 32 (64, 31)"),
         ({"window": (64, 32), "stride": (64, 33)}, "stride (64, 33) window (64, 32)"),
         ({"window": (64, 32), "stride": (0, 8)}, "stride (0, 8)"),
+        ({"window": (64, 64), "stride": (8, 8), "pad": 32}, "pad=32 window"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_what_was_given(settings, words):

@@ -27,6 +27,23 @@ def test_images_are_run_one_after_the_other(doubled):
     assert artifact.peak_mib > 0
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path, module = tmp_path_factory.mktemp("artifact") / "doubled", tf.Module()
+    spec = tf.TensorSpec((None, 4, 6, 3), tf.float32, name="image")
+    module.serve = tf.function(lambda x: {"y": 2 * x}, input_signature=[spec])
+    tf.saved_model.save(module, str(path), {"serving_default": module.serve})
+    return path
+
+
+def test_memory_is_the_files_and_not_the_runtimes(doubled, saved):
+    """TensorFlow takes hundreds of MiB to be imported, LiteRT about ten."""
+    for path, most in ((doubled, 8), (saved, 100)):
+        with Artifact(path) as artifact:
+            artifact.run(np.zeros((4, 6, 3), "float32"))
+        assert 0 < artifact.peak_mib < most
+
+
 def test_images_are_given_in_the_files_type(doubled):
     image = np.arange(72, dtype="uint8").reshape(4, 6, 3)
     with Artifact(doubled) as artifact:

@@ -1,16 +1,19 @@
+import os
+import pathlib
 import sys
 
 import keras
 import numpy as np
 import pytest
 
-from keras_lrseg import ImageClassifier, SemanticSegmenter, export
-from keras_lrseg.data import load_demo
+from keras_lrseg import ImageClassifier, SegFormerB0, SemanticSegmenter, export
+from keras_lrseg.data import SegmentationDataset, load_demo
 from keras_lrseg.export import check, export_onnx, export_saved_model, export_tflite
+from keras_lrseg.export import export as module
 from keras_lrseg.export.half_precision import in_float32
 from keras_lrseg.layers import ConvolutionNorm, OffsetLearning, PointwiseConvolution
 from keras_lrseg.models.variants import make_mask_segmenter
-from tests.helpers import fill, no_weights, run
+from tests.helpers import fill, no_weights, refused, run
 from tests.tiny import filled, small_mask_decoders, tiny_backbone, tiny_segmenter
 from tests.training.toys import toy_dataset, toy_segmenter
 
@@ -80,11 +83,11 @@ def toy():
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_file_gives_labels_for_an_odd_size(name, toy, tmp_path):
-    image = picture(45, 70)
-    report = WRITERS[name](toy, tmp_path / name, (45, 70), "labels", images=[image])
+    image = picture(69, 70)
+    report = WRITERS[name](toy, tmp_path / name, (69, 70), "labels", images=[image])
     assert (report.images, report.deviation) == (1, None)
     labels = run_file(tmp_path / name, image)
-    assert (labels.dtype, labels.shape) == (np.uint8, (12, 18))
+    assert (labels.dtype, labels.shape) == (np.uint8, (18, 18))
     assert len(np.unique(labels)) > 1
     assert (labels == logits_of(toy, image).argmax(-1)).mean() > 0.99
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -210,6 +213,34 @@ def test_file_carries_classes_and_patent_notice(tmp_path):
     assert b"non-commercial" in content
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_numpy_is_as_good_as_lists(name, toy, tmp_path):
+    toy.classes = np.array(["a", "b", "c", "d", "e"])
+    images, size = np.stack([picture(64, 96)] * 2), np.array([64, 96])
+    try:
+        report = WRITERS[name](toy, tmp_path / name, size, images=images)
+        assert report.images == 2
+    finally:
+        toy.classes = None
+
+
+@in_this_process
+@pytest.mark.parametrize("kind", [np.array, iter])
+def test_calibration_is_any_iterable(kind, toy, tmp_path):
+    path, calibration = tmp_path / "model.tflite", kind([picture(64, 96)] * 5)
+    report = export_tflite(
+        toy, path, (64, 96), precision="int8", calibration=calibration
+    )
+    assert report.images == 4  # and the comparison is on some of them
+
+
+@in_this_process
+def test_classes_that_are_numbers_become_names(tmp_path):
+    model = fill(toy_segmenter(classes=(7, 8, 9)))
+    export_tflite(model, tmp_path / "model.tflite", (64, 96))
+    assert b"7\n8\n9\n" in (tmp_path / "model.tflite").read_bytes()
+
+
 # === Half precision ===
 
 
@@ -270,6 +301,18 @@ def many_classes():
     return toy_segmenter(257)
 
 
+def fixed():
+    return SegFormerB0(5, input_shape=(64, 64, 3))
+
+
+def two_names():
+    return toy_segmenter(classes=("sky", "sea"))
+
+
+def bright():
+    return toy_segmenter(palette=[(0, 0, 0), (0, 0, 255), (0, 0, 256)])
+
+
 @pytest.mark.parametrize(
     ("make", "changed", "message"),
     [
@@ -277,6 +320,8 @@ def many_classes():
         (toy_segmenter, {"size": (31, 96)}, r"at least 32.*\(31, 96\).*\(32, 96\)"),
         (toy_segmenter, {"size": (64, 0)}, r"at least 32 pixels.*\(64, 0\)"),
         (toy_segmenter, {"size": (64, 96, 3)}, r"\(height, width\).*\(64, 96, 3\)"),
+        (toy_segmenter, {"size": 64}, r"\(height, width\).*64"),
+        (toy_segmenter, {"size": (64.5, 96)}, r"two whole numbers.*\(64\.5, 96\)"),
         (toy_segmenter, {"output": "masks"}, "'logits', 'labels'.*'masks'"),
         (toy_segmenter, {"input": "int8"}, "'uint8', 'float32'.*'int8'"),
         (toy_segmenter, {"precision": "int4"}, "'float32', 'float16'.*'int4'"),
@@ -284,6 +329,12 @@ def many_classes():
         (plain, {}, "Only segmenters.*Functional"),
         (normalised, {}, "include_preprocessing=True"),
         (many_classes, {"output": "labels"}, "257 classes.*Export the logits"),
+        (fixed, {}, "takes 64×64.*64×96.*--size 64 64"),
+        (two_names, {}, "labels expects.*3 classes.*2"),
+        (bright, {}, r"palette.*0\.\.255.*\(0, 0, 256\)"),
+        (toy_segmenter, {"images": []}, "images expects at least one.*none"),
+        (classifier, {"dataset": toy_dataset(1)}, "classifier gives no masks.*--masks"),
+        (many_classes, {"dataset": toy_dataset(1)}, "257 classes.*data 3"),
     ],
 )
 def test_wrong_argument_is_refused_before_anything_is_written(
@@ -299,11 +350,39 @@ def test_wrong_argument_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_target_that_cannot_be_written_is_an_error(tmp_path):
+@pytest.mark.parametrize("name", WRITERS)
+def test_target_under_a_file_is_refused(name, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises((OSError, ValueError), match="file"):
-        export_tflite(toy_segmenter(), tmp_path / "file" / "m.tflite", (64, 96))
+    path = tmp_path / "file" / "new" / name
+    words = tmp_path / "file", "is a file", "expected a folder", name
+    with refused(*words, error=NotADirectoryError):
+        WRITERS[name](None, path, (64, 96))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_target_in_a_folder_without_permission_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    words = tmp_path, "no permission", name
+    with refused(*words, error=PermissionError):
+        WRITERS[name](None, tmp_path / "new" / name, (64, 96))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
+def test_saved_model_has_no_suffix_of_a_file(name, tmp_path):
+    with refused("SavedModel", name, f"--to {name[6:]}"):
+        export_saved_model(None, tmp_path / name, (64, 96))
+
+
+def test_error_names_the_file_and_not_the_hidden_one(tmp_path, monkeypatch):
+    def full(model, path, *_):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(module, "convert", full)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        export_onnx(toy_segmenter(), path, (64, 96))
 
 
 def test_folder_of_the_user_is_never_replaced(tmp_path):
@@ -315,6 +394,48 @@ def test_folder_of_the_user_is_never_replaced(tmp_path):
     with pytest.raises(FileExistsError, match=r"mine.*not a SavedModel.*new folder"):
         export_saved_model(toy_segmenter(), tmp_path / "mine", (64, 96))
     assert (tmp_path / "mine" / "notes.txt").read_text() == "dear"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """SavedModels are text files in a folder, which nobody runs."""
+
+    def write(model, path, *_):
+        path.mkdir()
+        (path / "saved_model.pb").write_text("new")
+
+    monkeypatch.setattr(module, "convert", write)
+    monkeypatch.setattr(module, "check", lambda model, path, *_: module.Report(path, 0))
+
+
+@pytest.fixture
+def old(tmp_path):
+    """What is in the file of a SavedModel that was there before."""
+    (tmp_path / "model" / "variables").mkdir(parents=True)
+    (tmp_path / "model" / "saved_model.pb").write_text("old")
+    return tmp_path / "model" / "saved_model.pb"
+
+
+def test_saved_model_takes_the_place_of_an_earlier_one(quick, old, tmp_path):
+    export_saved_model(toy_segmenter(), tmp_path / "model", (64, 96))
+    assert old.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in old.parent.iterdir()] == ["saved_model.pb"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_earlier_saved_model_survives_a_failing_rename(
+    error, quick, old, tmp_path, monkeypatch
+):
+    def fail(*_):
+        assert not old.exists()  # it is out of the way
+        raise error
+
+    monkeypatch.setattr(pathlib.Path, "replace", fail)
+    with pytest.raises(error):
+        export_saved_model(toy_segmenter(), tmp_path / "model", (64, 96))
+    assert old.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @in_this_process
@@ -354,6 +475,52 @@ def test_nan_is_refused_whatever_the_labels(precision, tmp_path, monkeypatch):
 
 
 @in_this_process
+@pytest.mark.parametrize("output", ["labels", "logits"])
+def test_model_of_nan_is_blamed_itself(output, tmp_path):
+    model = fill(toy_segmenter())
+    model.classifier.bias.assign([np.nan, 0, 0])
+    with refused("The model's logits are not finite"):
+        export_tflite(model, tmp_path / "model.tflite", (64, 96), output)
+    assert list(tmp_path.iterdir()) == []
+
+
+@in_this_process
+@pytest.mark.parametrize("output", ["labels", "confidence"])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_file_whose_values_are_too_large_for_float16_is_refused(output, tmp_path):
+    layers = keras.layers.Conv2D(1024, 1), keras.layers.Conv2D(5, 1)
+    model = fill(toy_segmenter(classifier=keras.Sequential(layers)))
+    kernel = layers[0].kernel
+    kernel.assign(1e6 * kernel)
+    path = tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match=r"file.*[Ii]t was not kept"):
+        export_tflite(model, path, (64, 96), output, precision="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+@in_this_process
+@pytest.mark.parametrize("output", ["labels", "logits", "confidence"])
+def test_output_without_deviation_agrees(output, tmp_path):
+    model = fill(toy_segmenter(1))
+    model.classifier.set_weights([0 * x for x in model.classifier.get_weights()])
+    report = export_tflite(model, tmp_path / "model.tflite", (64, 96), output)
+    assert report.deviation == (None if output == "labels" else 0)
+    assert report.agreement == 1
+
+
+@in_this_process
+def test_masks_without_a_labelled_pixel_are_refused(tmp_path):
+    images = [picture(64, 96)]
+    masks = [np.full((64, 96), 255, "uint8")]
+    dataset = SegmentationDataset.from_arrays(images, masks, ("a", "b", "c"))
+    with refused("No pixel", "255", "--masks"):
+        export_tflite(
+            fill(toy_segmenter()), tmp_path / "m.tflite", (64, 96), dataset=dataset
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@in_this_process
 def test_small_differences_count_even_where_the_labels_agree(
     toy, tmp_path, monkeypatch
 ):
@@ -366,10 +533,19 @@ def test_small_differences_count_even_where_the_labels_agree(
 @in_this_process
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("model.tflite", "ai_edge_litert"), ("model.onnx", "onnxruntime")],
+    [
+        ("model.tflite", "ai_edge_litert"),
+        ("model.onnx", "onnxruntime"),
+        ("model.onnx", "onnx"),
+    ],
 )
 def test_missing_library_is_named_with_the_command(name, module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"{module}.*keras-lrseg\[export\]"):
         WRITERS[name](toy_segmenter(), tmp_path / name, (64, 96))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_of_a_small_size_is_refused_with_the_nearest(tmp_path):
+    with refused("at least 64", "(48, 256)", "--size 64 256"):
+        export_onnx(toy_segmenter(), tmp_path / "model.onnx", (48, 256))

@@ -165,7 +165,7 @@ def test_alpha_is_dropped(tmp_path):
 def test_example_of_the_guide_takes_any_picture(mode, tmp_path, monkeypatch):
     """MediaPipe refuses a grey picture, and after it every other one."""
     monkeypatch.chdir(tmp_path)
-    file_by_hand(tmp_path, "logits").rename("street.tflite")
+    file_by_hand(tmp_path, "logits").rename("street_confidence.tflite")
     image = Image.fromarray(np.full((4, 6), 100, "uint8")).convert(mode)
     image.save("street.jpg", "PNG")  # which can be all of them
     example = {}

@@ -3,48 +3,21 @@ import io
 import pathlib
 import zipfile
 
-import flatbuffers
 import numpy as np
 import pytest
 
 from keras_lrseg.export.metadata import add_metadata
+from tests.export.graphs import SIZE, map_file, packed, repacked, tensor
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 NAMES = ["sky", "road, wet", "Bäume"]
 COLOURS = [(0, 0, 255), (128, 64, 128), (16, 128, 0)]
-SIZE = (4, 6)
 WEIGHTS = np.random.default_rng(0).normal(size=(1, *SIZE, 3)).astype("float32")
 ABOUT = {"name": "Street", "description": "A test. Patent.", "output": "logits"}
 
 
 # --- TFLite files by hand: a test needs no converter ----------------------------------
-
-
-def tensor(dtype, *shape, buffer=0):
-    result = schema.TensorT()
-    result.type = getattr(schema.TensorType, dtype.upper())
-    result.shape, result.buffer = list(shape), buffer
-    result.name = f"{dtype}{shape}"
-    return result
-
-
-def packed(tensors, inputs=(0,), outputs=(1,), operators=(), buffers=()):
-    """A TFLite file of tensors, of which some are inputs and outputs."""
-    graph = schema.SubGraphT()
-    graph.tensors, graph.operators = list(tensors), [row[1] for row in operators]
-    graph.inputs, graph.outputs = list(inputs), list(outputs)
-    model = schema.ModelT()
-    model.version, model.subgraphs = 3, [graph]
-    model.operatorCodes = [row[0] for row in operators]
-    model.buffers = [schema.BufferT(), *buffers]
-    return repacked(model)
-
-
-def repacked(model):
-    builder = flatbuffers.Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def operator(kind, code, inputs, output):
@@ -86,10 +59,6 @@ def mean_colour():
     mean = operator("Reducer", schema.BuiltinOperator.MEAN, (0, 2), 1)
     tensors = [image, means, tensor("int32", 2, buffer=1)]
     return packed(tensors, operators=[mean], buffers=[axes])
-
-
-def map_file(output="float32", shape=(1, *SIZE, 3), image="uint8"):
-    return packed([tensor(image, 1, 8, 12, 3), tensor(output, *shape)])
 
 
 def run(content, image):
@@ -228,6 +197,16 @@ def test_without_names_nothing_is_behind_the_model():
     assert not zipfile.is_zipfile(io.BytesIO(content))
 
 
+def test_names_may_be_numbers_and_colours_an_array():
+    content = add_metadata(
+        map_file(), **ABOUT, labels=np.arange(3), palette=np.uint8(COLOURS)
+    )
+    assert text_files(content) == {
+        "labels.txt": "0\n1\n2\n",
+        "palette.txt": "#0000ff\n#804080\n#108000\n",
+    }
+
+
 @pytest.mark.parametrize("behind", [False, True])
 def test_model_computes_what_it_did(behind):
     image = np.random.default_rng(1).uniform(0, 255, WEIGHTS.shape).astype("float32")
@@ -285,7 +264,9 @@ TWO = [tensor("uint8", 1, 8, 12, 3), *[tensor("float32", 1, 4, 6, 3)] * 2]
         (map_file(), {"palette": COLOURS[:2]}, "palette expects.*3 classes"),
         (map_file(), {"labels": ["a", "b\nc", "d"]}, "one line of text"),
         (map_file(), {"labels": ["a", "", "d"]}, "one line of text"),
-        (map_file(), {"palette": [(0, 0, 256)] * 3}, r"range\(0, 256\)"),
+        (map_file(), {"palette": [(0, 0, 256)] * 3}, r"0\.\.255.*\(0, 0, 256\)"),
+        (map_file(), {"palette": [(0, -1, 0)] * 3}, r"0\.\.255.*\(0, -1, 0\)"),
+        (map_file(), {"palette": [(0, 0)] * 3}, r"three numbers.*\(0, 0\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(content, changed, message):

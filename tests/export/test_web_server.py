@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import sys
 import threading
 import webbrowser
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 from keras_lrseg import cli
 from keras_lrseg.export import web_server
 from keras_lrseg.export.web_server import make_server
+from tests.export.graphs import map_file
 
 PAGE = ("index.html", "page.js", "palette.js", "segmenter.js", "style.css")
 ROOT = web_server._PACKAGE.parent
@@ -20,7 +22,7 @@ ROOT = web_server._PACKAGE.parent
 @pytest.fixture
 def files(tmp_path):
     """Stand-ins for a model, MediaPipe's runtime and pictures, in one folder."""
-    (tmp_path / "land.tflite").write_bytes(b"\x1c\0\0\0TFL3 and the rest")
+    (tmp_path / "land.tflite").write_bytes(map_file())
     wasm = tmp_path / "runtime" / "wasm"
     wasm.mkdir(parents=True)
     (wasm / "vision.wasm").write_bytes(b"\0asm")
@@ -70,7 +72,7 @@ def test_root_is_the_page(get):
 @pytest.mark.parametrize(
     ("path", "kind", "body"),
     [
-        ("/model.tflite", "application/octet-stream", b"\x1c\0\0\0TFL3 and the rest"),
+        ("/model.tflite", "application/octet-stream", None),
         ("/tasks-vision/wasm/vision.wasm", "application/wasm", b"\0asm"),
         ("/tasks-vision/wasm/vision.js", "text/javascript", b"the loader"),
         ("/tasks-vision/vision_bundle.mjs", "text/javascript", b"the bundle"),
@@ -121,6 +123,7 @@ def test_nothing_can_be_sent(method, get):
 
 
 def test_model_exported_anew_is_served(get, files):
+    assert get("/model.tflite")[2] == map_file()
     (files / "land.tflite").write_bytes(b"new")
     assert get("/model.tflite")[2] == b"new"
     (files / "land.tflite").unlink()
@@ -220,6 +223,29 @@ def test_file_that_is_no_tflite_is_refused(content, command, capsys, files):
     message = refusal(command, capsys)
     assert f"Not a TFLite file: {files / 'land.tflite'}" in message
     assert "keras-lrseg export" in message
+
+
+@pytest.mark.parametrize(
+    "result", [("uint8", (1, 4, 6)), ("int32", (1,)), ("float32", (1, 3))]
+)
+def test_file_that_gives_no_confidences_is_refused(result, command, capsys, files):
+    (files / "land.tflite").write_bytes(map_file(*result))
+    message = refusal(command, capsys)
+    assert f"{files / 'land.tflite'}, which gives {result[1]}" in message
+    assert "--output confidence" in message
+
+
+def test_cut_tflite_file_is_refused(command, capsys, files):
+    (files / "land.tflite").write_bytes(map_file()[:-200])
+    assert "land.tflite is damaged" in refusal(command, capsys)
+
+
+def test_without_litert_any_tflite_file_is_served(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    (files / "land.tflite").write_bytes(map_file("uint8", (1, 4, 6)))
+    make_server(
+        files / "land.tflite", port=0, tasks_vision=files / "runtime"
+    ).server_close()
 
 
 def test_missing_runtime_is_named_with_the_command(command, capsys, files):

@@ -160,6 +160,14 @@ def test_points_come_from_the_seed():
     assert values[0] == values[2] != values[1]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"num_points": 0}, {"oversampling": 0.5}, {"importance": 2}]
+)
+def test_impossible_points_are_refused(settings):
+    with pytest.raises(ValueError, match=r"importance in 0\.\.1. Received"):
+        MaskClassificationLoss(**settings)
+
+
 def test_weights_of_samples_are_refused():
     with pytest.raises(ValueError, match="takes no sample_weight"):
         MaskClassificationLoss()(labels_of((0,), (1,)), predictions_of("a"), [1.0])
