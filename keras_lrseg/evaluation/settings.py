@@ -18,7 +18,7 @@ class TestSettings:
             within both, in pixels. None: its own size.
         align: stretch then both sides up to a multiple of this.
         pad: pad then right and bottom up to a multiple of this, with the mean colour;
-            the logits of the padding are thrown away.
+            the logits of the padding are thrown away. Not with a window.
         window: (height, width) of a sliding window; the logits of windows that overlap
             are averaged. None: the whole image at once.
         stride: (vertical, horizontal) step of the window, at most the window.

@@ -181,3 +181,17 @@ def test_depthwise_kernels_start_as_they_are_told():
 def test_even_kernel_is_refused(make):
     with refused("odd kernel size", "4"):
         make(kernel_size=4) if make is DepthwiseConvolution else make(8, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="of torch.compile")
+def test_convolutions_of_several_sizes_are_trained_by_torch_compile():
+    model = keras.Sequential([keras.Input((None, None, 3))])
+    for channels in (24, 24, 48):
+        model.add(SymmetricConv2D(channels, 3, 2))
+        model.add(keras.layers.BatchNormalization())
+    model.compile("sgd", "mse", jit_compile=True)
+    x, y = normal(0, (2, 64, 64, 3)), normal(1, (2, 8, 8, 48))
+    model.train_on_batch(x, y)
+    compiled = model.train_on_batch(x, y)
+    assert 0 < float(compiled) < 10
