@@ -22,6 +22,7 @@ from keras_lrseg import LRFormerT
 from keras_lrseg.data import load_demo
 from keras_lrseg.export import export_tflite
 from keras_lrseg.export.quantize import PRECISIONS
+from tests.export.graphs import tflite_of
 
 SIZE = (256, 256)  # of the model's images
 CHROMIUM = next(
@@ -391,10 +392,10 @@ def test_camera_is_labelled_until_it_is_stopped(playwright, address):
 
 
 def test_model_that_the_runtime_refuses_is_said(browser, tmp_path):
-    broken = tmp_path / "broken.tflite"
-    broken.write_bytes(b"\x1c\0\0\0TFL3" + bytes(1000))
+    bare = tmp_path / "bare.tflite"  # without metadata, which floats need
+    bare.write_bytes(tflite_of(lambda x: 2 * x, (1, 64, 96, 3)))
     page = browser.new_page()
-    with serving(broken) as address:
+    with serving(bare) as address:
         page.goto(address)
         expect(page.locator("#message.error")).to_contain_text(
             "This browser cannot run the model:"
