@@ -141,7 +141,9 @@ def classification_validation(
     """One pass in order, for `fit`'s `validation_data`.
 
     Each image is resized (bicubic) so that its short side is size / 0.875, and its
-    centre is taken: 224 of 256. In one step: only the centre is resampled.
+    centre is taken: 224 of 256. In one step: only the centre is resampled. This watches
+    a training; a result to report comes of `evaluate_classifier`, which rounds sizes
+    as the papers' code does.
 
     Args:
         dataset: what to read.

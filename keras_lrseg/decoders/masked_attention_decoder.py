@@ -9,9 +9,9 @@ from keras_lrseg.layers import (
     PointwiseConvolution,
     resize_bilinear,
 )
+from keras_lrseg.layers.attention import dot_product_attention
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.position_embedding import sine_embedding
-from keras_lrseg.layers.softmax import softmax
 
 SCALES = 3  # maps that the layers attend to in turn
 
@@ -327,7 +327,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def call(self, inputs):
         queries, keys, values, *mask = inputs
-        x = _attend(
+        x = dot_product_attention(
             self._split_heads(self.query(queries)),
             self._split_heads(self.key(keys)),
             self._split_heads(self.value(values)),
@@ -351,20 +351,6 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}
-
-
-def _attend(queries, keys, values, mask):
-    """Attention of (B, heads, N, d) tensors; mask (B, 1, Q, N) or None."""
-    if keras.config.backend() == "torch":
-        import torch.nn.functional as F
-
-        return F.scaled_dot_product_attention(queries, keys, values, mask)
-    queries = queries * queries.shape[-1] ** -0.5
-    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))  # (B, h, Q, N)
-    scores = ops.cast(scores, "float32")
-    if mask is not None:
-        scores = ops.where(mask, scores, -1e9)
-    return ops.matmul(ops.cast(softmax(scores), values.dtype), values)
 
 
 def where_predicted(masks, size):

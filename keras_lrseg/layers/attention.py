@@ -160,8 +160,10 @@ class LowResolutionSelfAttention(keras.layers.Layer):
         return cls(**config)
 
 
-def dot_product_attention(queries, keys, values):
+def dot_product_attention(queries, keys, values, mask=None):
     """Attention of (B, heads, N, d) tensors; the softmax is float32 in any policy.
+
+    A mask, boolean (B, 1, Nq, Nk), is true where a query may look, somewhere at least.
 
     PyTorch's fused operator never holds the (Nq, Nk) scores, half of the decoder's time
     there; the other backends' `keras.ops` would do what is written here.
@@ -169,11 +171,13 @@ def dot_product_attention(queries, keys, values):
     if keras.config.backend() == "torch":
         import torch.nn.functional as F
 
-        return F.scaled_dot_product_attention(queries, keys, values)
+        return F.scaled_dot_product_attention(queries, keys, values, mask)
     # Scaled first: in float16 the bare product can overflow.
     queries = queries * queries.shape[-1] ** -0.5
     scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))  # (B, h, Nq, Nk)
-    return ops.matmul(softmax(scores), values)
+    if mask is not None:
+        scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
+    return ops.matmul(ops.cast(softmax(scores), values.dtype), values)
 
 
 def make_pyramid_convolutions(dtype=None):
