@@ -117,8 +117,9 @@ def train(
         start_step=start * parts,
         shard=devices.shard,
     )
-    if devices.chief and not (out / "run.json").exists():
+    if devices.chief and (start == 0 or not (out / "run.json").exists()):
         # Written when nothing can be refused any more: a folder with it is a run.
+        # Later it keeps the weights that the run began with.
         with atomic_path(out / "run.json") as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
     nan = StopAtNaN()
