@@ -70,7 +70,8 @@ def run(arguments):
     # The converters are TensorFlow's, whatever backend trained the model.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from keras_lrseg import checkpoints, data, export
-    from keras_lrseg.export.export import COMPARED, check_scored, check_target
+    from keras_lrseg.export.export import COMPARED, check_scored
+    from keras_lrseg.export.target import check_target
 
     _check_options(arguments)
     path = check_target(arguments.out, arguments.to)

@@ -1,16 +1,13 @@
 """Exported files: written, run in their own runtime, compared, and only then kept."""
 
-import contextlib
 import dataclasses
-import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
-from keras_lrseg.data import SegmentationDataset, atomic_path, load_demo
+from keras_lrseg.data import SegmentationDataset, load_demo
 from keras_lrseg.evaluation import check_classes, resize_image
 from keras_lrseg.export.check import Report, check, size_mib
 from keras_lrseg.export.convert import convert
@@ -20,13 +17,12 @@ from keras_lrseg.export.metadata import add_metadata, text_files
 from keras_lrseg.export.operators import read_operators
 from keras_lrseg.export.quantize import check_precision, quantize
 from keras_lrseg.export.require import require
+from keras_lrseg.export.target import check_target, replacing
 
 COMPARED = 4  # images, when none are given
-SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 # Of an ONNX file: below it the last maps are a pixel high, and tf2onnx takes one of
 # their axes for another.
 ONNX_SIDE = 64
-SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}
 
 
 def export_tflite(
@@ -177,75 +173,13 @@ def _export(
         )
     require(*needed)
     model = in_float32(model)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         operators = write(model, temporary)
         if operators and operators.foreign:
             report = Report(path, size_mib(temporary))
         else:
             report = check(model, temporary, interface, images, exact, dataset)
     return dataclasses.replace(report, path=path, operators=operators)
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """`atomic_path`, but a SavedModel too takes the place of an earlier one.
-
-    Errors name `path`, not the hidden names beside it.
-    """
-    hidden = f".{os.getpid()}-"  # as `atomic_path` has it
-    old = path.with_name(f"{hidden}old-{path.name}")
-    try:
-        with atomic_path(path) as temporary:
-            yield temporary
-            if temporary.is_dir() and path.exists():
-                path.rename(old)  # no folder takes the place of one that is not empty
-    except (OSError, ValueError) as error:
-        if hidden not in str(error):
-            raise
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(str(error).replace(hidden, "")) from error
-    finally:
-        if old.exists():
-            if path.exists():
-                shutil.rmtree(old)
-            else:  # the new one did not get there
-                old.rename(path)
-
-
-def check_target(path: str | pathlib.Path, to: str) -> pathlib.Path:
-    """Return where a file "tflite", "onnx" or a "saved_model" goes, if it can.
-
-    Raises:
-        ValueError: if the suffix is another format's.
-        OSError: if something is in the way, or the folder lets nobody write.
-    """
-    path = pathlib.Path(path)
-    suffix = SUFFIXES.get(to)
-    if suffix and path.suffix != suffix:
-        raise ValueError(f"The file's name must end in {suffix}. Received: {path}")
-    if suffix is None and path.suffix in SUFFIXES.values():
-        raise ValueError(
-            f"A SavedModel is a folder, whose name must not end in {path.suffix}. "
-            f"Received: {path}; export_{path.suffix[1:]} (--to {path.suffix[1:]}) "
-            "writes such a file"
-        )
-    if suffix and path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected a file to write.")
-    if suffix is None and path.exists() and not _is_saved_model(path):
-        raise FileExistsError(
-            f"{path} exists and is not a SavedModel alone; name a new folder"
-        )
-    folder = next(x for x in path.absolute().parents if x.exists())
-    if not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder} is a file; expected a folder to write {path.name} in."
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"Nothing can be written in {folder}: no permission. Choose another place "
-            f"for {path.name}."
-        )
-    return path
 
 
 def check_scored(model: keras.Model) -> None:
@@ -255,13 +189,6 @@ def check_scored(model: keras.Model) -> None:
             "An image classifier gives no masks that labelled images could score. "
             "Leave out `dataset` (--images, --masks)."
         )
-
-
-def _is_saved_model(folder):
-    """Whether it is a folder that holds a SavedModel and nothing else."""
-    if folder.is_symlink() or not (folder / "saved_model.pb").exists():
-        return False
-    return {path.name for path in folder.iterdir()} <= SAVED_MODEL
 
 
 def _description(model, interface):
