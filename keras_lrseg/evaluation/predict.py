@@ -1,17 +1,19 @@
 """Label maps of images of any size, tested as the papers test.
 
-One image at a time. Resizing and averaging run on the host in NumPy: results are the
-same on every backend, and memory holds the logits of one version of the image at the
-size the model sees it, plus one array (H, W, K) where several versions are averaged.
+One image at a time. Resizing and averaging run on the host in NumPy, so that results
+are the same on every backend. They pass through it in blocks of rows, and memory holds
+of each version of the image, that is scale and mirroring, what the model gave for the
+whole image, or the windows beside each other.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.data import MEAN_COLOUR
-from keras_lrseg.evaluation.resize import resize, resize_image, strips
+from keras_lrseg.evaluation.resize import resize, resize_image, resize_rows, strips
 from keras_lrseg.evaluation.settings import TestSettings
 
 
@@ -36,10 +38,7 @@ def predict_labels(
     Raises:
         ValueError: if the model is no segmenter or the image is not (H, W, 3).
     """
-    labels = np.empty(image.shape[:2], "uint8")
-    for rows, values in _predicted_strips(model, image, settings):
-        labels[rows] = values.argmax(axis=-1)
-    return labels
+    return _largest(_blocks(model, image, settings or TestSettings()))
 
 
 def predict_logits(
@@ -51,8 +50,7 @@ def predict_logits(
     softmax. Arguments and errors are those of `predict_labels`.
     """
     settings = settings or TestSettings()
-    parts = [values for _, values in _predicted_strips(model, image, settings)]
-    logits = np.concatenate(parts)
+    logits = np.concatenate(list(_blocks(model, image, settings)))
     if len(settings.versions) > 1:
         logits = np.log(np.maximum(logits, np.finfo("float32").tiny))
     return logits
@@ -60,10 +58,7 @@ def predict_logits(
 
 def labels_of(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the label map, uint8 (H, W), of one image's logits, (1, h, w, K)."""
-    labels = np.empty(size, "uint8")
-    for rows in strips(size, logits.shape[-1]):
-        labels[rows] = resize(logits[0], size, rows).argmax(axis=-1)
-    return labels
+    return _largest(resize_rows(logits, logits.shape[1], size))
 
 
 def check_segmenter(model) -> None:
@@ -76,62 +71,75 @@ def check_segmenter(model) -> None:
         )
 
 
-def _predicted_strips(model, image, settings) -> Iterator[tuple[slice, np.ndarray]]:
-    """Rows and their logits, or with several versions their mean softmax."""
+def _largest(blocks):
+    """The label map of logits that come in blocks of rows."""
+    return np.concatenate([block.argmax(axis=-1).astype("uint8") for block in blocks])
+
+
+def _blocks(model, image, settings) -> Iterator[np.ndarray]:
+    """Logits of the image, or with several versions their mean softmax: (n, W, K)."""
     check_segmenter(model)
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"image expects the shape (height, width, 3). Received: {image.shape}"
         )
-    settings = settings or TestSettings()
-    size, versions = image.shape[:2], settings.versions
+    versions = [_version(model, image, settings, *v) for v in settings.versions]
     if len(versions) == 1:
-        logits = _version(model, image, settings, *versions[0])
-        for rows in strips(size, logits.shape[-1]):
-            yield rows, resize(logits, size, rows)
+        yield from versions[0]
         return
-    total = np.zeros((*size, model.output_shape[-1]), "float32")
     ready = getattr(model, "activation", None) is not None  # probabilities already
-    for version in versions:
-        logits = _version(model, image, settings, *version)
-        for rows in strips(size, logits.shape[-1]):
-            scores = resize(logits, size, rows)
-            total[rows] += scores if ready else _softmax(scores)
-        del logits  # before the next one is made
-    for rows in strips(size, total.shape[-1]):
-        yield rows, total[rows] / len(versions)
+    for scores in zip(*versions, strict=True):
+        yield sum(scores if ready else map(_softmax, scores)) / len(versions)
 
 
 def _version(model, image, settings, scale, flip):
-    """Logits (h, w, K) of the image at one scale, mirrored or not."""
-    image = resize_image(image, settings.resized(image.shape[:2], scale))
+    """Logits of the image seen at one scale, mirrored or not, in blocks of rows."""
+    size = image.shape[:2]
+    image = resize_image(image, settings.resized(size, scale))
     if settings.align:
         image = resize_image(image, _multiple(image.shape[:2], settings.align))
     if flip:
         image = image[:, ::-1]
     if settings.window:
-        logits = _window_mean(model, image, settings.window, settings.stride)
+        blocks = _window_mean(model, image, settings.window, settings.stride)
     else:
-        logits = _forward(model, image, settings.pad or 1)
-    return logits[:, ::-1] if flip else logits
+        blocks = _whole(model, image, settings.pad or 1)
+    if flip:
+        blocks = (block[:, ::-1] for block in blocks)
+    return resize_rows(blocks, len(image), size)
+
+
+def _whole(model, image, pad):
+    """Logits of an image seen whole, in blocks of rows, the padding's below them."""
+    logits, padded = _forward(model, image, pad)
+    blocks = resize_rows([logits], len(logits), padded)
+    return (block[:, : image.shape[1]] for block in blocks)
 
 
 def _window_mean(model, image, window, stride):
-    """Mean logits of the windows over each pixel, (h, w, K).
+    """Mean logits of the windows over each pixel, in blocks of rows.
 
     The last window of a row or column is moved back to the border of the image; along
     a side shorter than the window there is one, of that side's length.
     """
-    size = image.shape[:2]
-    total = np.zeros((*size, model.output_shape[-1]), "float32")
-    count = np.zeros((*size, 1), "float32")
-    for y in _starts(size[0], window[0], stride[0]):
-        for x in _starts(size[1], window[1], stride[1]):
-            place = slice(y, y + window[0]), slice(x, x + window[1])
-            total[place] += _forward(model, image[place])
-            count[place] += 1
-    total /= count
-    return total
+    height, width = image.shape[:2]
+    tops = _starts(height, window[0], stride[0])
+    band = np.zeros((min(window[0], height), width, model.output_shape[-1]), "float32")
+    count = np.zeros((*band.shape[:2], 1), "float32")
+    for top, next_top in itertools.pairwise([*tops, height]):
+        for x in _starts(width, window[1], stride[1]):
+            columns = slice(x, x + window[1])
+            crop = image[top : top + len(band), columns]
+            logits = resize(*_forward(model, crop))
+            band[:, columns] += logits[: crop.shape[0], : crop.shape[1]]
+            count[:, columns] += 1
+        done = next_top - top  # rows that no other window covers
+        for rows in strips((done, width), band.shape[-1]):
+            yield band[rows] / count[rows]
+        for array in band, count:
+            for row in range(done, len(array)):  # a slice would need a copy
+                array[row - done] = array[row]
+            array[-done:] = 0
 
 
 def _starts(length, window, stride):
@@ -140,9 +148,9 @@ def _starts(length, window, stride):
 
 
 def _forward(model, image, pad=1):
-    """Logits of an image or window, at its size.
+    """Logits (h, w, K) of an image or window, and the size that it was padded to.
 
-    The model sees it padded to multiples of `pad`, and to the least that it takes.
+    That is to multiples of `pad`, and to the least that the model takes.
     """
     size = image.shape[:2]
     padded = tuple(max(n, MIN_SIZE) for n in _multiple(size, pad))
@@ -151,8 +159,7 @@ def _forward(model, image, pad=1):
         canvas[:] = MEAN_COLOUR
         canvas[: size[0], : size[1]] = image
         image = canvas
-    logits = np.asarray(model.predict_on_batch(image[None])[0], "float32")
-    return resize(logits, padded)[: size[0], : size[1]]
+    return np.asarray(model.predict_on_batch(image[None])[0], "float32"), padded
 
 
 def _multiple(size, divisor):

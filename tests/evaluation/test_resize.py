@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from keras_lrseg.evaluation import resize as module
-from keras_lrseg.evaluation.resize import resize, resize_image, strips
+from keras_lrseg.evaluation.resize import (
+    resize,
+    resize_image,
+    resize_rows,
+    strips,
+)
 from tests.helpers import normal
 
 SIZES = [
@@ -26,14 +31,16 @@ def test_values_are_pytorchs(size, target):
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "target"), SIZES)
-def test_strips_are_the_rows_of_the_whole(size, target, monkeypatch):
+@pytest.mark.parametrize("height", [1, 2, 100])
+@pytest.mark.parametrize(("size", "target"), [*SIZES, ((50, 7), (2, 9))])
+def test_rows_in_blocks_are_those_of_the_whole(size, target, height, monkeypatch):
     monkeypatch.setattr(module, "STRIP", 4 * target[1] * 5)
     array = normal("array", (*size, 5))
-    rows = list(strips(target, 5))
-    assert [row.stop - row.start for row in rows[:-1]] == [4] * (len(rows) - 1)
-    assert len(rows) == -(-target[0] // 4)
-    parts = [resize(array, target, row) for row in rows]
+    below = np.full((3, size[1], 5), np.nan, "float32")  # not part of the array
+    rows = np.concatenate([array, below])
+    blocks = (rows[y : y + height] for y in range(0, len(rows), height))
+    parts = list(resize_rows(blocks, len(array), target))
+    assert [len(part) for part in parts[:-1]] == [4] * (len(parts) - 1)
     np.testing.assert_array_equal(np.concatenate(parts), resize(array, target))
 
 
