@@ -9,8 +9,13 @@ from keras_lrseg.layers import (
     PointwiseConvolution,
     resize_bilinear,
 )
-from keras_lrseg.layers.attention import dot_product_attention
 from keras_lrseg.layers.convolution import pixelwise_product
+from keras_lrseg.layers.heads import (
+    check_heads,
+    dot_product_attention,
+    merge_heads,
+    split_heads,
+)
 from keras_lrseg.layers.position_embedding import sine_embedding
 
 SCALES = 3  # maps that the layers attend to in turn
@@ -305,11 +310,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[0][-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                "The number of channels must be a multiple of num_heads. "
-                f"Received: channels={channels}, num_heads={self.num_heads}"
-            )
+        check_heads(channels, self.num_heads)
         self.query, self.key, self.value, self.projection = (
             PointwiseConvolution(
                 channels,
@@ -328,18 +329,12 @@ class MultiHeadAttention(keras.layers.Layer):
     def call(self, inputs):
         queries, keys, values, *mask = inputs
         x = dot_product_attention(
-            self._split_heads(self.query(queries)),
-            self._split_heads(self.key(keys)),
-            self._split_heads(self.value(values)),
+            split_heads(self.query(queries), self.num_heads),
+            split_heads(self.key(keys), self.num_heads),
+            split_heads(self.value(values), self.num_heads),
             mask[0][:, None] if mask else None,
         )
-        x = ops.transpose(x, (0, 2, 1, 3))  # (B, Q, heads, d)
-        return self.projection(ops.reshape(x, ops.shape(queries)))
-
-    def _split_heads(self, x):
-        _, tokens, channels = ops.shape(x)
-        x = ops.reshape(x, (-1, tokens, self.num_heads, channels // self.num_heads))
-        return ops.transpose(x, (0, 2, 1, 3))  # (B, heads, N, d)
+        return self.projection(merge_heads(x, ops.shape(queries)[1]))
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]

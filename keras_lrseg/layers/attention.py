@@ -4,6 +4,12 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers.convolution import DepthwiseConvolution
+from keras_lrseg.layers.heads import (
+    check_heads,
+    dot_product_attention,
+    merge_heads,
+    split_heads,
+)
 from keras_lrseg.layers.linear import linear
 from keras_lrseg.layers.resampling import (
     adaptive_average_pools,
@@ -11,7 +17,6 @@ from keras_lrseg.layers.resampling import (
     resize_bilinear,
     scaled_grid,
 )
-from keras_lrseg.layers.softmax import softmax
 
 PYRAMID_SIZES = (11, 8, 6, 4)  # key/value grids beside 16 queries a side
 
@@ -69,11 +74,7 @@ class LowResolutionSelfAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                "The number of channels must be a multiple of num_heads. "
-                f"Received: channels={channels}, num_heads={self.num_heads}"
-            )
+        check_heads(channels, self.num_heads)
         dtype = {"dtype": self.dtype_policy}
         self.query = linear(channels, name="query", **dtype)
         self.norm = keras.layers.LayerNormalization(
@@ -118,15 +119,8 @@ class LowResolutionSelfAttention(keras.layers.Layer):
         return resize_bilinear(x, (height, width))
 
     def _attend(self, queries, keys, values):
-        queries, keys, values = map(self._split_heads, (queries, keys, values))
-        x = dot_product_attention(queries, keys, values)
-        x = ops.transpose(x, (0, 2, 1, 3))  # (B, Nq, heads, d)
-        return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
-
-    def _split_heads(self, x):
-        _, tokens, channels = ops.shape(x)
-        x = ops.reshape(x, (-1, tokens, self.num_heads, channels // self.num_heads))
-        return ops.transpose(x, (0, 2, 1, 3))  # (B, heads, N, d)
+        heads = (split_heads(x, self.num_heads) for x in (queries, keys, values))
+        return merge_heads(dot_product_attention(*heads), ops.shape(queries)[1])
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -158,26 +152,6 @@ class LowResolutionSelfAttention(keras.layers.Layer):
             for layer in config["pyramid_convolutions"]
         ]
         return cls(**config)
-
-
-def dot_product_attention(queries, keys, values, mask=None):
-    """Attention of (B, heads, N, d) tensors; the softmax is float32 in any policy.
-
-    A mask, boolean (B, 1, Nq, Nk), is true where a query may look, somewhere at least.
-
-    PyTorch's fused operator never holds the (Nq, Nk) scores, half of the decoder's time
-    there; the other backends' `keras.ops` would do what is written here.
-    """
-    if keras.config.backend() == "torch":
-        import torch.nn.functional as F
-
-        return F.scaled_dot_product_attention(queries, keys, values, mask)
-    # Scaled first: in float16 the bare product can overflow.
-    queries = queries * queries.shape[-1] ** -0.5
-    scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))  # (B, h, Nq, Nk)
-    if mask is not None:
-        scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
-    return ops.matmul(ops.cast(softmax(scores), values.dtype), values)
 
 
 def make_pyramid_convolutions(dtype=None):

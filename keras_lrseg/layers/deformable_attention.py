@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_lrseg.layers.convolution import PointwiseConvolution
+from keras_lrseg.layers.heads import check_heads
 from keras_lrseg.layers.softmax import softmax
 
 
@@ -47,11 +48,7 @@ class MultiScaleDeformableAttention(keras.layers.Layer):
     def build(self, input_shape):
         queries, _, *maps = input_shape
         channels = queries[-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                "The number of channels must be a multiple of num_heads. "
-                f"Received: channels={channels}, num_heads={self.num_heads}"
-            )
+        check_heads(channels, self.num_heads)
         widths = [x[-1] for x in maps]
         if not maps or {*widths} != {channels}:
             raise ValueError(

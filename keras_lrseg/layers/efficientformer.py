@@ -10,6 +10,7 @@ from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.attention_bias import attention_bias
 from keras_lrseg.layers.convolution import DepthwiseConvolution, PointwiseConvolution
 from keras_lrseg.layers.convolution_norm import ConvolutionNorm
+from keras_lrseg.layers.heads import merge_heads, split_heads
 from keras_lrseg.layers.regularization import DropPath, LayerScale
 from keras_lrseg.layers.resampling import resize_bilinear
 from keras_lrseg.layers.softmax import softmax
@@ -77,9 +78,9 @@ class _BiasedAttention(keras.layers.Layer):
         values = self.value(x, training=training)
         y = self.local(values, training=training)
 
-        queries = self._split_heads(queries * self.key_channels**-0.5)
-        keys = ops.swapaxes(self._split_heads(keys), 2, 3)  # (B, heads, d, Nk)
-        values = self._split_heads(values)
+        queries = split_heads(queries * self.key_channels**-0.5, self.num_heads)
+        keys = ops.swapaxes(split_heads(keys, self.num_heads), 2, 3)  # (B, h, d, Nk)
+        values = split_heads(values, self.num_heads)
         scores = ops.matmul(queries, keys)  # (B, heads, Nq, Nk)
         scores = scores + attention_bias(
             ops.convert_to_tensor(self.attention_bias),
@@ -88,13 +89,7 @@ class _BiasedAttention(keras.layers.Layer):
             *ops.shape(scores)[2:],
         )
         z = ops.matmul(self._weights(scores), values)  # (B, heads, Nq, d)
-        z = ops.transpose(z, (0, 2, 1, 3))  # (B, Nq, heads, d)
-        return y + ops.reshape(z, (-1, rows, columns, y.shape[3]))
-
-    def _split_heads(self, x):
-        _, rows, columns, channels = ops.shape(x)
-        shape = (-1, rows * columns, self.num_heads, channels // self.num_heads)
-        return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))  # (B, heads, N, d)
+        return y + merge_heads(z, rows, columns)
 
     def _weights(self, scores):
         return softmax(scores)

@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers.activation import gelu
-from keras_lrseg.layers.attention import dot_product_attention
 from keras_lrseg.layers.convolution import (
     DepthwiseConvolution,
     PatchConv2D,
@@ -16,6 +15,12 @@ from keras_lrseg.layers.convolution import (
     kaiming_normal,
 )
 from keras_lrseg.layers.embedding import OverlappedPatchEmbedding
+from keras_lrseg.layers.heads import (
+    check_heads,
+    dot_product_attention,
+    merge_heads,
+    split_heads,
+)
 from keras_lrseg.layers.linear import linear
 from keras_lrseg.layers.regularization import DropPath
 
@@ -49,11 +54,7 @@ class EfficientSelfAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                "The number of channels must be a multiple of num_heads. "
-                f"Received: channels={channels}, num_heads={self.num_heads}"
-            )
+        check_heads(channels, self.num_heads)
         dtype = {"dtype": self.dtype_policy}
         self.query = linear(channels, name="query", **dtype)
         self.key_value = linear(2 * channels, name="key_value", **dtype)
@@ -71,17 +72,12 @@ class EfficientSelfAttention(keras.layers.Layer):
             self.norm.build(self.reduce.compute_output_shape(input_shape))
 
     def call(self, x):
-        _, height, width, channels = ops.shape(x)
+        _, height, width, _ = ops.shape(x)
         cells = self.norm(self.reduce(x)) if self.reduction > 1 else x
         keys, values = ops.split(self.key_value(cells), 2, axis=-1)
-        x = map(self._split_heads, (self.query(x), keys, values))
-        x = ops.transpose(dot_product_attention(*x), (0, 2, 1, 3))  # (B, N, heads, d)
-        return self.projection(ops.reshape(x, (-1, height, width, channels)))
-
-    def _split_heads(self, x):
-        _, height, width, channels = ops.shape(x)
-        shape = (-1, height * width, self.num_heads, channels // self.num_heads)
-        return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))  # (B, heads, N, d)
+        heads = (split_heads(x, self.num_heads) for x in (self.query(x), keys, values))
+        x = merge_heads(dot_product_attention(*heads), height, width)
+        return self.projection(x)
 
     def compute_output_shape(self, input_shape):
         return input_shape

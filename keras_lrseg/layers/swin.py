@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_lrseg.layers.activation import gelu
 from keras_lrseg.layers.convolution import PatchConv2D, PointwiseConvolution
+from keras_lrseg.layers.heads import check_heads, merge_heads, split_heads
 from keras_lrseg.layers.regularization import DropPath
 from keras_lrseg.layers.softmax import softmax
 
@@ -59,11 +60,7 @@ class WindowAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        if channels % self.num_heads:
-            raise ValueError(
-                "The number of channels must be a multiple of num_heads. "
-                f"Received: channels={channels}, num_heads={self.num_heads}"
-            )
+        check_heads(channels, self.num_heads)
         dtype = {"dtype": self.dtype_policy}
         self.query_key_value = _linear(3 * channels, name="query_key_value", **dtype)
         self.projection = _linear(channels, name="projection", **dtype)
@@ -85,13 +82,10 @@ class WindowAttention(keras.layers.Layer):
 
     def _attend(self, x, biases):
         """Attention inside windows (B*n, M², C), with biases (1 or n, heads, M²*M²)."""
-        _, tokens, channels = x.shape
-        x = self.query_key_value(x)  # (B*n, M², 3*C)
-        x = ops.reshape(x, (-1, tokens, 3 * self.num_heads, channels // self.num_heads))
-        x = ops.transpose(x, (0, 2, 1, 3))  # (B*n, 3*heads, M², d)
+        tokens = x.shape[1]
+        x = split_heads(self.query_key_value(x), 3 * self.num_heads)
         x = _biased_attention(*ops.split(x, 3, axis=1), biases)
-        x = ops.transpose(x, (0, 2, 1, 3))  # (B*n, M², heads, d)
-        return ops.reshape(x, (-1, tokens, channels))
+        return merge_heads(x, tokens)
 
     def _biases(self, height, width):
         table = ops.convert_to_tensor(self.bias_table)
