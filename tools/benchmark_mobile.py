@@ -3,10 +3,11 @@
 150 classes, random weights, on which no latency depends, uint8 images. XNNPACK runs
 them on this machine's processor, which is no phone's: read the ratios. Contenders:
 
-    LRFormerT, OffSegT, OffSegB, SegFormerB0    of keras_lrseg, every precision
+    LRFormerT, OffSegT, OffSegB, SegFormerB0, SegNeXtT    of keras_lrseg, exported with
+               every precision; "plain": as TensorFlow converts them, without our
+               export, with float32 images
     hub        KerasHub's SegFormer-B0 converted by TensorFlow: float32 images that are
                normalised, logits at stride 4, as OffSeg's and our SegFormer's
-    plain      OffSegT as TensorFlow converts it, without our export: float32 images
     selfie     MediaPipe's portrait segmenter, two classes at 256×256: a yardstick of
                what phones do today; with --selfie
 
@@ -38,8 +39,8 @@ from pathlib import Path
 import bench
 import numpy as np
 
-MODELS = ("LRFormerT", "OffSegT", "OffSegB", "SegFormerB0", "hub", "plain")
-PRECISIONS = ("float32", "float16", "weight_int8", "dynamic_int8", "int8")
+MODELS = ("LRFormerT", "OffSegT", "OffSegB", "SegFormerB0", "SegNeXtT", "hub")
+PRECISIONS = ("plain", "float32", "float16", "weight_int8", "dynamic_int8", "int8")
 OUTPUTS = ("logits", "labels", "full")
 BASE = "SegFormerB0 float32"
 NUM_CLASSES = 150
@@ -120,6 +121,10 @@ def export_ours(name, size, folder, precisions):
     import keras_lrseg
     from keras_lrseg import data
 
+    if "plain" in precisions:
+        file = folder / f"{name}-{size}-logits-plain.tflite"
+        file.write_bytes(plain(name, size))
+        precisions.remove("plain")
     model = getattr(keras_lrseg, name)(num_classes=NUM_CLASSES)
     images = [data.load_demo("train")[i][0] for i in range(CALIBRATION_IMAGES)]
     for output in OUTPUTS:
@@ -158,15 +163,14 @@ def keras_hub_segformer(size):
     return converted(keras.Model(model.inputs, logits), (size, size, 3))
 
 
-def plain(size):
-    """OffSeg-T with logits at the decoder's stride, by TensorFlow's one line."""
+def plain(name, size):
+    """A model of ours with logits at the decoder's stride, by TensorFlow's one line."""
     import tensorflow as tf
 
     import keras_lrseg
 
-    model = keras_lrseg.OffSegT(
-        NUM_CLASSES, input_shape=(size, size, 3), upsample=False
-    )
+    make = getattr(keras_lrseg, name)
+    model = make(NUM_CLASSES, input_shape=(size, size, 3), upsample=False)
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
@@ -190,7 +194,7 @@ def converted(model, shape):
     return converter.convert()
 
 
-OTHERS = {"peak": matrix_product, "hub": keras_hub_segformer, "plain": plain}
+OTHERS = {"peak": matrix_product, "hub": keras_hub_segformer}
 
 
 # === The measuring process ===

@@ -291,8 +291,8 @@ def mobile_table(rows: list[dict]) -> str:
 
     def order(key):
         model, precision = key
-        models = (*MODELS, "hub", "plain", "selfie")
-        return models.index(model), PRECISIONS.index(precision)
+        models = (*MODELS, "hub", "selfie")
+        return models.index(model), ("plain", *PRECISIONS).index(precision)
 
     lines = {}
     for row in rows:
