@@ -118,7 +118,7 @@ def latencies(files: dict[str, Path], threads: int, arguments) -> dict[str, floa
 def sweep(path: Path, arguments: argparse.Namespace) -> list[dict]:
     """Return a row for each kind of operator that is kept in float32."""
     from keras_lrseg import checkpoints, data
-    from keras_lrseg.export import quantize
+    from keras_lrseg.export import flatbuffer, quantize
 
     model, validation = checkpoints.load_model(path), data.load_demo("validation")
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def sweep(path: Path, arguments: argparse.Namespace) -> list[dict]:
         content = file.read_bytes()
     expected = labels_of(content, validation)
     ranges = quantize._ranges(content, calibration_images(arguments.calibration))
-    kinds = {kind for _, kind in quantize._operators(quantize._read(content))}
+    kinds = {kind for _, kind in flatbuffer.operators(flatbuffer.read(content))}
     rows = []
     for kept in ("all", "none", *sorted(kinds)):
         quantised = content

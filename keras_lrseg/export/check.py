@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lrseg import evaluation
 from keras_lrseg.data import SegmentationDataset
+from keras_lrseg.export import flatbuffer
 from keras_lrseg.export.artifact import Artifact
 from keras_lrseg.export.interface import Interface
 from keras_lrseg.export.operators import Operators
@@ -163,20 +164,11 @@ def _check_logits(path, images, threads):
 
 def _with_logits(path):
     """The content of a TFLite file of labels that gives what the labels are made of."""
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils as utils
-
-    model = utils.read_model(str(path))
-    codes = [utils.get_builtin_code_from_operator_code(x) for x in model.operatorCodes]
-    (graph,) = model.subgraphs
-    *_, argmax = (
-        operator
-        for operator in graph.operators
-        if codes[operator.opcodeIndex] == schema.BuiltinOperator.ARG_MAX
-    )
-    graph.outputs = [argmax.inputs[0]]
+    model = flatbuffer.read(path.read_bytes())
+    *_, argmax = (x for x, kind in flatbuffer.operators(model) if kind == "ARG_MAX")
+    model.subgraphs[0].outputs = [argmax.inputs[0]]
     model.signatureDefs = None  # they name the old output
-    return bytes(utils.convert_object_to_bytearray(model))
+    return flatbuffer.pack(model)
 
 
 def _judge(deviation, agreement, exact):

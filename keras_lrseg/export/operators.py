@@ -5,6 +5,8 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
+from keras_lrseg.export import flatbuffer
+
 MAX_RANK = 4  # delegates take tensors of no more axes
 
 
@@ -46,18 +48,12 @@ def read_operators(path: pathlib.Path, allow_any: bool = False) -> Operators:
         ValueError: naming the operators that are not built in and the tensors of more
             than four axes or of unknown size.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model(str(path))
-    builtin = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-    names, foreign = [], []
-    for code in model.operatorCodes:
-        name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        if name == "CUSTOM":
-            name = code.customCode.decode()
-            foreign.append(name)
-        names.append(name)
+    model = flatbuffer.read(path.read_bytes())
+    names, foreign = flatbuffer.kinds(model), []
+    for i, code in enumerate(model.operatorCodes):
+        if names[i] == "CUSTOM":
+            names[i] = code.customCode.decode()
+            foreign.append(names[i])
     used = (
         names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from keras_lrseg.export import flatbuffer
 from keras_lrseg.export.require import require
 
 PRECISIONS = ("float32", "float16", "weight_int8", "dynamic_int8", "int8")
@@ -71,11 +72,11 @@ def quantize(
     if precision == "float32":
         return content
     require("ai_edge_litert", "ai_edge_quantizer")
-    model = _read(content)
+    model = flatbuffer.read(content)
     _separate_constants(model)
     if precision == "float16":
         _shrink_constants(model, "float16")
-        return _pack(model)
+        return flatbuffer.pack(model)
     ranges = None
     if precision == "int8":
         ranges = _ranges(content, images)
@@ -108,7 +109,7 @@ def _quantizer(model, precision):
     """A quantiser of the model that knows what to do with each operator."""
     from ai_edge_quantizer import Quantizer, qtyping
 
-    quantizer, kinds = Quantizer(_pack(model)), qtyping.TFLOperationName
+    quantizer, kinds = Quantizer(flatbuffer.pack(model)), qtyping.TFLOperationName
     if precision == "int8":
         _compute_in_int8(quantizer, kinds, _kept(model))
         return quantizer
@@ -146,7 +147,7 @@ def _kept(model):
     of the output: its clients expect no steps of 1/256.
     """
     (graph,) = model.subgraphs
-    operators, names = _operators(model), []
+    operators, names = flatbuffer.operators(model), []
     divisors = {operator.inputs[1] for operator, kind in operators if kind == "DIV"}
     for operator, kind in operators:
         taken, given = operator.inputs[0], operator.outputs[0]
@@ -166,7 +167,7 @@ def _ranges(content, images):
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    (graph,) = _read(content).subgraphs
+    (graph,) = flatbuffer.read(content).subgraphs
     made = {int(i) for operator in graph.operators for i in operator.outputs}
     made.update(map(int, graph.inputs))
     interpreter = Interpreter(
@@ -219,7 +220,7 @@ def _separate_constants(model):
                 tensor.name = b"%s_%d" % (tensor.name, len(graph.tensors))
                 operator.inputs[place] = len(graph.tensors)
                 graph.tensors.append(tensor)
-            elif index >= 0 and _values(model, graph.tensors[index]) is not None:
+            elif flatbuffer.float_values(model, index) is not None:
                 seen.add(index)
 
 
@@ -239,9 +240,9 @@ def _shrink_constants(model, dtype, without=()):
     dequantize.deprecatedBuiltinCode = dequantize.builtinCode
     dequantize.version = 3  # the first with float16
     operators = []
-    for operator, kind in _operators(model):
+    for operator, kind in flatbuffer.operators(model):
         for index in [] if kind in without else operator.inputs:
-            values = None if index < 0 else _values(model, graph.tensors[index])
+            values = flatbuffer.float_values(model, index)
             if values is None or values.size < LARGE:
                 continue
             widen = schema.OperatorT()
@@ -278,37 +279,3 @@ def _add_small(model, tensor, values, dtype):
     (graph,) = model.subgraphs
     graph.tensors.append(small)
     return len(graph.tensors) - 1
-
-
-# === The file as objects ===
-
-
-def _read(content):
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    return flatbuffer_utils.read_model_from_bytearray(content)
-
-
-def _pack(model):
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def _operators(model):
-    """Pairs of an operator and the name of its kind."""
-    from ai_edge_litert.tools import flatbuffer_utils as utils
-
-    names = {code: name for name, code in vars(utils.BuiltinOperator).items()}
-    codes = [utils.get_builtin_code_from_operator_code(x) for x in model.operatorCodes]
-    (graph,) = model.subgraphs
-    return [(op, names[codes[op.opcodeIndex]]) for op in graph.operators]
-
-
-def _values(model, tensor):
-    """The values of a float constant in one row; None of any other tensor."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    data = model.buffers[tensor.buffer].data
-    is_float = tensor.type == schema.TensorType.FLOAT32
-    return data.view("float32") if data is not None and is_float else None

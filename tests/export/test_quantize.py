@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lrseg.data import load_demo
-from keras_lrseg.export import quantize as module
+from keras_lrseg.export import flatbuffer
 from keras_lrseg.export.convert import convert
 from keras_lrseg.export.interface import Interface
 from keras_lrseg.export.quantize import PRECISIONS, quantize
@@ -103,12 +103,12 @@ def int8(function):
 
 def kinds(content):
     """How many operators of each kind take numbers of each type."""
-    model = module._read(content)
+    model = flatbuffer.read(content)
     (graph,) = model.subgraphs
     types = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 9: "int8"}
     return Counter(
         (kind, types[graph.tensors[operator.inputs[0]].type])
-        for operator, kind in module._operators(model)
+        for operator, kind in flatbuffer.operators(model)
     )
 
 
