@@ -18,6 +18,7 @@ from keras_lrseg.export.operators import read_operators
 from keras_lrseg.export.quantize import check_precision, quantize
 from keras_lrseg.export.require import require
 from keras_lrseg.export.target import check_target, replacing
+from keras_lrseg.layers.offset_learning import notices
 
 COMPARED = 4  # images, when none are given
 # Of an ONNX file: below it the last maps are a pixel high, and tf2onnx takes one of
@@ -193,14 +194,13 @@ def check_scored(model: keras.Model) -> None:
 
 def _description(model, interface):
     """What a file says of itself."""
-    notices = (getattr(layer, "NOTICE", "") for layer in model._flatten_layers())
-    parts = [f"{model.name}, {model.num_classes} classes", *filter(None, notices)]
+    parts = [f"{model.name}, {model.num_classes} classes", *notices(model)]
     classes = model.classes
     if classes is None:
         classes = [f"class {i}" for i in range(model.num_classes)]
     return {
         "name": model.name,
-        "description": ". ".join(dict.fromkeys(parts)),
+        "description": ". ".join(parts),
         "output": interface.output,
         "labels": classes,
         "palette": getattr(model, "palette", None),

@@ -18,6 +18,12 @@ NOTICE = (
 )
 
 
+def notices(model: keras.Model) -> list[str]:
+    """Return what the layers of a model ask all to say that hand it on."""
+    found = (getattr(layer, "NOTICE", None) for layer in model._flatten_layers())
+    return list(dict.fromkeys(filter(None, found)))
+
+
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class OffsetLearning(keras.layers.Layer):
     """Classify pixels by representations that adapt to the image, and it to them.
@@ -54,7 +60,7 @@ class OffsetLearning(keras.layers.Layer):
     (1, 64, 128, 19)
     """
 
-    NOTICE = NOTICE  # exported files carry it
+    NOTICE = NOTICE  # exported files and model cards carry it
 
     def __init__(self, num_classes, class_offset=True, feature_offset=True, **kwargs):
         super().__init__(**kwargs)

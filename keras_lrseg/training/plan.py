@@ -54,6 +54,7 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         ("tensorboard", "the same for TensorBoard"),
         ("checkpoints", "the last two states, to resume from"),
         ("model.keras", "the trained model"),
+        ("README.md", "its card"),
         ("curve.png", "loss and score"),
         ("contact_sheet.png", "images, truth and predictions"),
     ):

@@ -24,6 +24,7 @@ from keras_lrseg.training.checkpoint import (
     restore_latest,
 )
 from keras_lrseg.training.distribution import Devices
+from keras_lrseg.training.model_card import model_card
 from keras_lrseg.training.optimizers import make_optimizer
 from keras_lrseg.training.recipe import Recipe
 
@@ -50,8 +51,8 @@ def train(
 
     `out/checkpoints` holds the state at the end of the last epochs; `out/log.csv` the
     loss, the images per second, the learning rate and the validation's score of each
-    epoch (`out/tensorboard` the same); `out/run.json` the recipe, and
-    `out/model.keras` the result, with the classes' names and colours.
+    epoch (`out/tensorboard` the same); `out/run.json` the recipe, `out/model.keras` the
+    result, with the classes' names and colours, and `out/README.md` its card.
 
     Example:
 
@@ -153,6 +154,9 @@ def train(
     if devices.chief:
         with devices.alone():
             save_model(model, path)
+        settings = json.loads((out / "run.json").read_text())
+        with atomic_path(out / "README.md") as temporary:
+            temporary.write_text(model_card(model, settings, log.rows[-1]))
     devices.barrier()
     return path
 
