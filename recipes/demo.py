@@ -18,6 +18,7 @@ import numpy as np
 
 import keras_lrseg
 from keras_lrseg import analysis, data, evaluation, export, training
+from keras_lrseg.cli.options import positive
 
 STEPS = 300
 
@@ -71,7 +72,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", default="LRFormerT", help="for example OffSegT (default LRFormerT)"
+        "--model",
+        choices=("LRFormerT", "OffSegT", "SegFormerB0", "SegNeXtT"),
+        default="LRFormerT",
     )
     parser.add_argument(
         "--out",
@@ -80,7 +83,10 @@ if __name__ == "__main__":
         help="folder of the results (default demo-output)",
     )
     parser.add_argument(
-        "--steps", type=int, default=STEPS, help=f"training steps (default {STEPS})"
+        "--steps",
+        type=positive,
+        default=STEPS,
+        help=f"training steps (default {STEPS})",
     )
     arguments = parser.parse_args()
     main(arguments.model, arguments.out, arguments.steps)

@@ -1,6 +1,6 @@
 """ImageNet-1K: 1,281,167 training and 50,000 validation images, 1,000 classes.
 
-LRFormer, section 4.1 and Table 6: what every segmentation recipe starts from.
+LRFormer, section 4.1 and Table 6: what its segmentation recipes start from.
 
     keras-lrseg train recipes/imagenet1k.py --model LRFormerSClassifier \\
         --root imagenet --precision mixed_bfloat16 --out runs/imagenet_lrformer_s

@@ -5,16 +5,18 @@
         --val-images street/val_images --val-masks street/val_masks \\
         --backbone-weights lrformer_s_imagenet.pth --out runs/street
 
-The papers' numbers for ADE20K, shorter: 40,000 steps of 16 crops of 512×512. Where
-a batch does not fit, `--set accumulation_steps=4` divides it; `--dry-run` estimates.
-Rows "…/scratch" start from random weights at a higher rate; expect less of them.
+The papers' numbers for ADE20K, shorter: 40,000 steps of 16 crops of 512×512, from
+images of their own size times 0.5 to 2 (`--set short_side=512` resizes them first).
+Where a batch does not fit, `--set accumulation_steps=4` divides it; `--dry-run`
+estimates. Rows "…/scratch" start from random weights at a higher rate; expect less of
+them.
 """
 
 from dataclasses import replace
 
 from keras_lrseg.training import SegmentationRecipe, recipe_rows
 
-TRAINED = SegmentationRecipe(
+LRFORMER = SegmentationRecipe(
     dataset="folders",
     initial="ImageNet-1K",
     crop=(512, 512),
@@ -27,23 +29,38 @@ TRAINED = SegmentationRecipe(
     head_multiplier=10.0,
     global_clipnorm=35.0,
 )
+OTHERS = replace(LRFORMER, global_clipnorm=None)
 SCRATCH = replace(
-    TRAINED, initial=None, learning_rate=1e-3, head_multiplier=1.0, weight_decay=0.05
+    LRFORMER, initial=None, learning_rate=1e-3, head_multiplier=1.0, weight_decay=0.05
 )
 
 RECIPES = {
     **recipe_rows(
-        TRAINED,
+        LRFORMER,
         "drop_path_rate",
         ("LRFormerT", 0.1),
         ("LRFormerS", 0.2),
         ("LRFormerB", 0.4),
         ("LRFormerL", 0.6),
+    ),
+    **recipe_rows(
+        OTHERS,
+        "drop_path_rate",
         ("OffSegT", 0.0),
         ("OffSegB", 0.02),
         ("OffSegL", 0.1),
-        ("SegFormerB0", 0.1),
-        ("SegNeXtT", 0.1),
+    ),
+    **recipe_rows(
+        replace(OTHERS, classifier="pixel"),
+        "drop_path_rate",
+        *((f"SegFormerB{i}", 0.1) for i in range(6)),
+        *((f"SegNeXt{size}", 0.1) for size in "TSB"),
+    ),
+    **recipe_rows(
+        replace(OTHERS, classifier="offset"),
+        "drop_path_rate",
+        *((f"SegFormerB{i}+offset", 0.1) for i in range(6)),
+        *((f"SegNeXt{size}+offset", 0.1) for size in "TSB"),
     ),
     **recipe_rows(
         SCRATCH,

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import re
 import sys
+import warnings
 
 from keras_lrseg.cli import (
     convert,
@@ -31,6 +33,7 @@ def main(argv=None) -> int:
     """Run one command; returns the exit status (2 for an expected error)."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.formatwarning = _warning
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
@@ -45,6 +48,11 @@ def main(argv=None) -> int:
     return 0
 
 
+def _warning(message, *_, **__):
+    """A warning in one line, without the place in the code that it came from."""
+    return f"warning: {message}\n"
+
+
 def _expected(error):
     """One line about an error that the user can mend; None for any other."""
     # What a dataset's own reader raises inside tf.data arrives as TensorFlow's error.
@@ -52,10 +60,10 @@ def _expected(error):
     kinds = (ValueError, OSError, ImportError, FloatingPointError)
     if not isinstance(error, kinds) and not from_stream:
         return None
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if from_stream:
-        lines = [line for line in lines if "Error: " in line] or lines
-        return lines[0].partition("Error: ")[2] or lines[0]
+    text = str(error).strip() or type(error).__name__
+    if from_stream and (found := re.search(r"(?:\w*Error|CorruptFile): (.+)", text)):
+        return found[1]  # the reader's own message, not what had caused it
+    lines = text.splitlines()
     return " ".join(" ".join(lines).split())  # a table's columns too
 
 

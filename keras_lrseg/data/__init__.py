@@ -4,6 +4,7 @@ from keras_lrseg.data.augment import MEAN_COLOUR
 from keras_lrseg.data.class_names import read_classes
 from keras_lrseg.data.classification import ClassificationDataset
 from keras_lrseg.data.classification_pipeline import (
+    check_classification_augmentation,
     classification_pipeline,
     classification_validation,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "SegmentationDataset",
     "atomic_path",
     "check_augmentation",
+    "check_classification_augmentation",
     "check_labels",
     "classification_pipeline",
     "classification_validation",

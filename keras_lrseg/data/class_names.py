@@ -21,7 +21,13 @@ def resolve_classes(
         return read_classes(Path(classes))
     if classes is None:
         largest = [np.max(m, where=m != 255, initial=0) for m in masks]
-        classes = [f"class {i}" for i in range(int(max(largest, default=0)) + 1)]
+        count = int(max(largest, default=0)) + 1
+        if count == 1:
+            raise ValueError(
+                "The masks hold no label but 0, and 255, which is ignored. Write the "
+                "pixels of the second class as 1, or name the classes (--classes)."
+            )
+        classes = [f"class {i}" for i in range(count)]
     return tuple(classes), default_palette(len(classes))
 
 

@@ -82,15 +82,9 @@ def classification_pipeline(
     """
     check_sizes(size, batch_size)
     check_position(start_step, shard)
-    if batch_size % 2:
-        raise ValueError(f"Expected an even batch_size, got {batch_size}.")
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"Expected scale (low, high) in 0..1, got {scale}.")
-    _check_range("magnitude", magnitude, LARGEST)
-    _check_range("erasing", erasing, 1)
-    _check_range("mixup", mixup, np.inf)
-    _check_range("cutmix", cutmix, np.inf)
-    _check_range("label_smoothing", label_smoothing, 1)
+    check_classification_augmentation(
+        batch_size, scale, magnitude, erasing, mixup, cutmix, label_smoothing
+    )
     tf = tensorflow()
 
     def generator(use, i):
@@ -174,6 +168,27 @@ def classification_validation(
 
     numbers = tf.data.Dataset.range(len(dataset))
     return batched(numbers, element, batch_size, drop_remainder=False)
+
+
+def check_classification_augmentation(
+    batch_size: int,
+    scale: tuple[float, float],
+    magnitude: float,
+    erasing: float,
+    mixup: float,
+    cutmix: float,
+    label_smoothing: float,
+) -> None:
+    """Raises a ValueError for options that `classification_pipeline` cannot follow."""
+    if batch_size % 2:
+        raise ValueError(f"Expected an even batch_size, got {batch_size}.")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"Expected scale (low, high) in 0..1, got {scale}.")
+    _check_range("magnitude", magnitude, LARGEST)
+    _check_range("erasing", erasing, 1)
+    _check_range("mixup", mixup, np.inf)
+    _check_range("cutmix", cutmix, np.inf)
+    _check_range("label_smoothing", label_smoothing, 1)
 
 
 def _check_range(name: str, value: float, high: float) -> None:

@@ -48,9 +48,9 @@ class Files:
         self.images = _files(self._path(layout.images), layout.image_suffixes)
         self.masks = _files(self._path(layout.masks), (layout.mask_suffix,))
         self.listing = layout.listing and self._path(layout.listing)
-        self.not_there = []
+        self.found, self.not_there = len(self.images), []
         if self.listing:
-            names = self.listing.read_text().split() if self.listing.is_file() else []
+            names = _names_in(self.listing) if self.listing.is_file() else []
             self.not_there = [name for name in names if name not in self.images]
             self.images = {n: self.images[n] for n in names if n in self.images}
         self.unpaired = [key for key in self.images if key not in self.masks]
@@ -80,7 +80,7 @@ class Files:
         """Lines that say where files should lie, and how many are there."""
         layout = self.layout
         image = layout.images + "/*" + " or *".join(layout.image_suffixes)
-        yield self._line(image, len(self.images))
+        yield self._line(image, self.found)
         yield self._line(layout.masks + "/*" + layout.mask_suffix, len(self.masks))
         if layout.listing:
             yield self._line(layout.listing, int(self.listing.is_file()))
@@ -106,17 +106,26 @@ def expectation(name: str, page: str, tries: list[Files]) -> str:
     return "\n".join(lines)
 
 
+def _names_in(listing: Path) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected names in UTF-8: {listing} ({error})") from None
+
+
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The visible files below a folder, by path without suffix, sorted."""
     found: dict[str, Path] = {}
-    for parent, _, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(parent).relative_to(folder).as_posix() + "/"  # "./" at the top
         for name in names:
-            suffix = next((s for s in suffixes if name.endswith(s)), None)
+            ending = name.lower()
+            suffix = next((s for s in suffixes if ending.endswith(s.lower())), None)
             if suffix is None or name.startswith("."):
                 continue
             path = Path(parent, name)
-            key = inside.removeprefix("./") + name.removesuffix(suffix)
+            key = inside.removeprefix("./") + name[: -len(suffix)]
             if key in found:
                 raise ValueError(
                     f"Two images of one name: {found[key]} and {path}. Remove one."

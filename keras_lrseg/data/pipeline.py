@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+LARGEST_SCALE, LARGEST_SIDE = 100, 2**14  # beyond them sizes may not be integers
+
+
 def training_pipeline(
     dataset: SegmentationDataset,
     crop: tuple[int, int],
@@ -155,10 +158,13 @@ def check_augmentation(
     max_class_share: float,
 ) -> None:
     """Raises a ValueError for options that `training_pipeline` cannot follow."""
-    if not 0 < scale[0] <= scale[1]:
-        raise ValueError(f"Expected scale (low, high), 0 < low <= high, got {scale}.")
-    if short_side is not None and short_side < 1:
-        raise ValueError(f"Expected short_side of 1 or more, got {short_side}.")
+    if not 0 < scale[0] <= scale[1] <= LARGEST_SCALE:
+        raise ValueError(
+            "Expected scale (low, high), 0 < low <= high <= "
+            f"{LARGEST_SCALE}, got {scale}."
+        )
+    if short_side is not None and not 1 <= short_side <= LARGEST_SIDE:
+        raise ValueError(f"Expected short_side in 1..{LARGEST_SIDE}, got {short_side}.")
     if not 0 < max_class_share <= 1:
         raise ValueError(f"Expected max_class_share in 0..1, got {max_class_share}.")
 

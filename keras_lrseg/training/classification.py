@@ -2,10 +2,12 @@
 
 import dataclasses
 import pathlib
+import warnings
 
 import keras
 
-from keras_lrseg import data
+from keras_lrseg import data, models
+from keras_lrseg.backbones.inputs import MIN_SIZE
 from keras_lrseg.training.callbacks import ClassifierValidation
 from keras_lrseg.training.losses import ClassificationCrossEntropy
 from keras_lrseg.training.recipe import Recipe
@@ -37,6 +39,29 @@ class ClassificationRecipe(Recipe):
     pool_size: int | None = None
 
     initial_remedy = "--set weights=FILE (trained with recipes/imagenet22k.py)"
+    known_models = models.CLASSIFIERS
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("size", "test_size"):
+            if getattr(self, name) < MIN_SIZE:
+                raise ValueError(
+                    f"{name} expects {MIN_SIZE} pixels or more. "
+                    f"Received: {getattr(self, name)}"
+                )
+        if self.pool_size is not None and self.pool_size < 1:
+            raise ValueError(
+                f"pool_size expects 1 or more, or none. Received: {self.pool_size}"
+            )
+        data.check_classification_augmentation(
+            self.batch_size // self.accumulation_steps,
+            self.crop_scale,
+            self.magnitude,
+            self.erasing,
+            self.mixup,
+            self.cutmix,
+            self.label_smoothing,
+        )
 
     def load(self, split: str, train=None):
         """Return the images of `root/train` or `root/val`, in a folder for each class.
@@ -57,11 +82,21 @@ class ClassificationRecipe(Recipe):
         )
         if split == "validation" and not folder.is_dir():
             return None
-        return data.ClassificationDataset.from_folders(folder, train and train.classes)
+        dataset = data.ClassificationDataset.from_folders(
+            folder, train and train.classes
+        )
+        published = self.num_classes()
+        if train is None and published not in (None, dataset.num_classes):
+            warnings.warn(
+                f"Found {dataset.num_classes} folders of classes in {folder}, where "
+                f"{self.dataset} has {published}.",
+                stacklevel=2,
+            )
+        return dataset
 
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""
-        settings = {"pool_size": self.pool_size} if self.pool_size else {}
+        settings = {} if self.pool_size is None else {"pool_size": self.pool_size}
         return self._build(num_classes, **settings)
 
     def stream(self, dataset, batch_size: int, **position):

@@ -53,7 +53,8 @@ def launch(
         recipe: with a model, and a dataset or folders.
         out: folder of the run.
         resume: go on from the last checkpoint in `out`.
-        skip_corrupt: leave out images that cannot be read, and name them.
+        skip_corrupt: leave out images that cannot be read, and name them; a run that
+            such an image ended can be resumed, the order of the others is a new one.
         distribution: "none", "data" or "model", of `distribute`.
         progress: makes a function that is called with (images checked, all).
 
@@ -91,6 +92,7 @@ def launch(
             validation=validation,
             resume=resume,
             devices=devices,
+            may_differ=("image_count",) if skip_corrupt else (),
         )
         with devices.alone():  # all of them: JAX's processes compute together
             picture = _contact_picture(model, validation, recipe)

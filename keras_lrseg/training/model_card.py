@@ -48,11 +48,12 @@ name = model.classes[scores.argmax()]
 """
 
 
-def model_card(model: keras.Model, settings: dict, figures: dict) -> str:
+def model_card(model: keras.Model, dataset: str, settings: dict, figures: dict) -> str:
     """Return the Markdown of a run's README, with the header of the Hugging Face Hub.
 
     Args:
         model: the trained model.
+        dataset: name of what it was trained on.
         settings: what `run.json` holds.
         figures: of the last epoch, as in `log.csv`; those of the validation are shown.
     """
@@ -65,7 +66,7 @@ def model_card(model: keras.Model, settings: dict, figures: dict) -> str:
     return _CARD.format(
         **{key: settings[key] for key in shown},
         name=settings["model"],
-        dataset=settings["dataset"] or "own images",
+        dataset=dataset,
         kind="segmentation" if segments else "classification",
         count=len(settings["class_names"]),
         classes=_shortened(settings["class_names"]),

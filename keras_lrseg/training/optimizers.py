@@ -4,6 +4,7 @@ import math
 
 import keras
 from keras import ops
+from keras.optimizers import schedules
 
 from keras_lrseg.training.collectives import everywhere, reduce_gradients
 from keras_lrseg.training.schedule import WarmupCosine, WarmupPolynomial
@@ -45,13 +46,14 @@ def make_optimizer(
     holds, the head all the rest. The authors look for words in names instead, so that
     in OffSeg `talking_head` layers of the backbone learn at the head's rate. Norms,
     biases, layer scales and learnt embeddings do not decay here wherever they are; in
-    the authors' code biases do, and the decoders' norms but for Mask2Former's.
+    the authors' code biases, layer scales and the stem's norms do, and the decoders'
+    norms but for Mask2Former's.
 
     Args:
         model: with its layers frozen already, if any are to be.
         learning_rate: the peak; the papers' 6e-5 is for a pre-trained backbone.
-        steps: batches of the whole training.
-        warmup_steps: batches of the linear warm-up.
+        steps: updates of the whole training.
+        warmup_steps: updates of the linear warm-up.
         weight_decay: decoupled decay per step, times the learning rate.
         global_clipnorm: largest norm of all gradients together; None: no clipping.
         head_multiplier: of the learning rate outside `model.backbone`.
@@ -140,6 +142,12 @@ class GroupedAdamW(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         super().apply(reduce_gradients(grads), trainable_variables)
+
+    def _get_current_learning_rate(self):
+        """The schedule's rate of this update: Keras would count accumulated batches."""
+        if isinstance(self._learning_rate, schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars  # TensorFlow's hook comes after clipping: `apply` did it

@@ -6,6 +6,8 @@ import pathlib
 from keras_lrseg import analysis
 from keras_lrseg.evaluation import TestSettings
 from keras_lrseg.training.recipe import Recipe
+from keras_lrseg.training.run import check_free
+from keras_lrseg.training.segmentation import SegmentationRecipe
 
 CLASSES = 150  # counted with where the data's number is not known yet
 # Bytes of a trained weight: itself, its gradient, AdamW's two moments.
@@ -24,7 +26,7 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         recipe: with a model.
         out: folder of the run.
     """
-    classes = recipe.num_classes()
+    classes = recipe.num_classes() or _classes_found(recipe)
     bare = dataclasses.replace(recipe, weights=None, backbone_weights=None)
     cost = analysis.profile(bare.build(classes or CLASSES), recipe.input_size)
     lines = ["recipe"]
@@ -48,7 +50,7 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         "files",
     ]
     out = pathlib.Path(out)
-    for name, what in (
+    files = [
         ("run.json", "this recipe, all numbers"),
         ("log.csv", f"a line every {recipe.epoch_steps} steps"),
         ("tensorboard", "the same for TensorBoard"),
@@ -56,12 +58,30 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         ("model.keras", "the trained model"),
         ("README.md", "its card"),
         ("curve.png", "loss and score"),
-        ("contact_sheet.png", "images, truth and predictions"),
-    ):
-        lines.append(f"  {out / name}: {what}")
-    missing = [*recipe.missing_weights(), *recipe.missing_data()]
+    ]
+    if isinstance(recipe, SegmentationRecipe):
+        files.append(("contact_sheet.png", "predictions, with validation images"))
+    lines += [f"  {out / name}: {what}" for name, what in files]
+    missing = [*recipe.missing_weights(), *recipe.missing_data(), *_taken(out)]
     lines += ["missing", *(f"  {line}" for line in missing or ["nothing"])]
     return "\n".join(lines)
+
+
+def _classes_found(recipe):
+    """How many classes the training data has; None if it is not there."""
+    try:
+        return recipe.load("train").num_classes
+    except (ValueError, OSError):
+        return None  # `missing_data` says why
+
+
+def _taken(out):
+    """What keeps the folder from taking a new run."""
+    try:
+        check_free(out, resume=False)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _memory(recipe, cost):

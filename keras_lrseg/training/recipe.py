@@ -141,13 +141,16 @@ class Recipe:
             ValueError: for an unknown field, with the list of all, or a text that is no
                 value of the field's type.
         """
-        kinds = typing.get_type_hints(cls)
+        kinds = {
+            name: kind
+            for name, kind in typing.get_type_hints(cls).items()
+            if name != "model" and kind is not TestSettings  # a row has its own numbers
+        }
         values = {}
         for name, text in settings.items():
-            if name not in kinds or kinds[name] is TestSettings:
-                known = [key for key, kind in kinds.items() if kind is not TestSettings]
+            if name not in kinds:
                 raise ValueError(
-                    f"There is no setting {name!r}. Choose from {', '.join(known)}."
+                    f"There is no setting {name!r}. Choose from {', '.join(kinds)}."
                 )
             values[name] = _parsed(name, text, kinds[name])
         return values
@@ -167,6 +170,8 @@ class Recipe:
                 f"The recipe starts from weights trained on {self.initial}. Type "
                 f"{self.initial_remedy}, or --set from_scratch=yes for random weights."
             ]
+        if self.reset_head and not (self.weights or self.from_scratch):
+            return ["reset_head (--reset-head) goes with weights, of a whole model."]
         lost = [f for f in files if not f.startswith("hf://") and not os.path.isfile(f)]
         return [f"There is no file of weights {file}." for file in lost]
 
@@ -183,6 +188,11 @@ class Recipe:
     def _build(self, num_classes, **settings) -> keras.Model:
         if self.drop_path_rate is not None:
             settings["drop_path_rate"] = self.drop_path_rate
+        if self.model not in self.known_models:
+            raise ValueError(
+                f"{type(self).__name__} has no model {self.model!r}. Choose from "
+                f"{', '.join(self.known_models)}."
+            )
         return models.make(
             self.model,
             num_classes=num_classes,

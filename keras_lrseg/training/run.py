@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Sequence
 
 import keras
 
@@ -46,6 +47,7 @@ def train(
     validation=None,
     resume: bool = False,
     devices: Devices | None = None,
+    may_differ: Sequence[str] = (),
 ) -> pathlib.Path:
     """Train a model and keep everything in one folder.
 
@@ -70,6 +72,8 @@ def train(
         validation: a dataset that is scored at the end of every epoch.
         resume: go on from the last checkpoint in `out`.
         devices: what `distribute` gave, if the model was made inside it; None: one.
+        may_differ: names in `run.json` whose values a resumed run may change; it then
+            ends with other weights than an uninterrupted one.
 
     Returns:
         The path of `model.keras`.
@@ -85,15 +89,15 @@ def train(
     _check_classes(model, dataset, validation)
     check_free(out, resume)
     settings = _settings(model, dataset, recipe)
-    _check_settings(out, settings)
+    _check_settings(out, settings, may_differ)
     model.classes = dataset.classes
     model.palette = getattr(dataset, "palette", None)
     model.compile(
         optimizer=make_optimizer(
             model,
             recipe.learning_rate,
-            steps * parts,
-            recipe.warmup * parts,
+            steps,
+            recipe.warmup,
             weight_decay=recipe.weight_decay,
             global_clipnorm=recipe.global_clipnorm,
             head_multiplier=recipe.head_multiplier,
@@ -107,7 +111,8 @@ def train(
     )
     start = restore_latest(model, out / "checkpoints") if resume else 0
     if resume and devices.chief:
-        print(f"Resuming at step {start} of {steps} from {out}", flush=True)
+        begun = f"Resuming at step {start} of {steps} from {out}"
+        print(begun if start else f"{out} holds no checkpoint: a new run", flush=True)
     first_epoch = math.ceil(start / recipe.epoch_steps)
     log = Log(out / "log.csv", first_epoch)  # read by all before one writes it
     devices.prepare(model)
@@ -156,7 +161,8 @@ def train(
             save_model(model, path)
         settings = json.loads((out / "run.json").read_text())
         with atomic_path(out / "README.md") as temporary:
-            temporary.write_text(model_card(model, settings, log.rows[-1]))
+            card = model_card(model, dataset.name, settings, log.rows[-1])
+            temporary.write_text(card)
     devices.barrier()
     return path
 
@@ -232,23 +238,27 @@ def check_free(out: pathlib.Path, resume: bool) -> None:
     """Raise a ValueError if a folder cannot take a run, or has one to be resumed."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out expects a folder. Received the file {out}")
-    if (out / "run.json").exists() and not resume:
+    begun = (out / "run.json").exists() or checkpoints_in(out / "checkpoints")
+    if begun and not resume:
         raise ValueError(
             f"{out} already holds a run. Type --resume to go on with it, or choose "
             "another --out."
         )
 
 
-def _check_settings(out, settings):
+def _check_settings(out, settings, may_differ):
     """Raise if `out` holds another run."""
     path = out / "run.json"
     if not path.exists():
         return
-    before = json.loads(path.read_text())
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     different = [
         f"{key} (was {before.get(key)!r}, now {value!r})"
         for key, value in settings.items()
-        if key not in MAY_DIFFER and before.get(key) != value
+        if key not in (*MAY_DIFFER, *may_differ) and before.get(key) != value
     ]
     if different:
         raise ValueError(
@@ -265,5 +275,6 @@ def _check_finite(model, nan, start, parts, out):
     saved = checkpoints_in(folder)
     good = f"The last good checkpoint is {saved[-1]}" if saved else "None was saved"
     raise FloatingPointError(
-        f"The loss is no longer finite{where}. {good}; try a lower learning rate."
+        f"The loss is no longer finite{where}. {good}. Begin again with a lower "
+        "learning rate and another --out; --resume would repeat this."
     )

@@ -30,6 +30,7 @@ class SegmentationRecipe(Recipe):
         test: how images are prepared for validation.
     """
 
+    dataset: str = "folders"
     classifier: str | None = None
     crop: tuple[int, int]
     scale: tuple[float, float] = (0.5, 2.0)
@@ -54,10 +55,15 @@ class SegmentationRecipe(Recipe):
         if self.dropout_rate is not None:
             self._check_range("dropout_rate", 0, 1)
 
-    initial_remedy = (
-        "--set backbone_weights=FILE (a published checkpoint, or a classifier trained "
-        "with recipes/imagenet1k.py)"
-    )
+    known_models = models.SEGMENTERS
+
+    @property
+    def initial_remedy(self) -> str:
+        """What to type where the weights that the paper starts from are missing."""
+        recipe = {"ImageNet-22K": "imagenet22k"}.get(self.initial, "imagenet1k")
+        trained = f", or a classifier trained with recipes/{recipe}.py"
+        own = trained if self.model.startswith("LRFormer") else ""
+        return f"--set backbone_weights=FILE (a published checkpoint{own})"
 
     def load(self, split: str, train=None):
         """Return the dataset of "train" or "validation"; None if there is none.
@@ -83,7 +89,9 @@ class SegmentationRecipe(Recipe):
             names = "images and masks" if split == "train" else "val_images, val_masks"
             raise ValueError(f"{names} go together: folders of images and their masks.")
         classes = self.classes or (train and train.classes)
-        return data.SegmentationDataset.from_folders(*folders, classes)
+        return data.SegmentationDataset.from_folders(
+            *folders, classes, name=str(folders[0])
+        )
 
     def build(self, num_classes: int) -> keras.Model:
         """Return the model, with its initial weights."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from keras_lrseg import ImageClassifier, analysis
+from keras_lrseg import ImageClassifier, analysis, cli, data
 from tests.cli.commands import call, files_in, save_torch
 from tests.helpers import fill
 from tests.reference import torch_state
@@ -138,8 +138,8 @@ EXPECTED = {
         f"{TRAIN} {TOY} --out {{bad}}/run --resume",
         "bad0/run settings steps",
     ),
-    "train: model and data by --set": (
-        f"{TRAIN} --set model=LRFormerZ --set dataset=camvid --set root={{bad}}",
+    "train: data by --set": (
+        f"{TRAIN} --set dataset=camvid --set root={{bad}}",
         "bad0 camvid/train",
     ),
     "train: crop below 32": (f"{TRAIN} {TOY} --crop 24 64", "24 32"),
@@ -297,6 +297,23 @@ def test_expected_error_is_one_line_and_leaves_nothing_behind(case, bad, toy, tm
     assert "Traceback" not in printed
     assert not out.exists() or files_in(out) == []
     assert files_in(bad) == before
+
+
+def test_file_that_the_training_stream_cannot_read_is_named(tmp_path):
+    toy_folders(tmp_path)
+    dataset = data.SegmentationDataset.from_folders(
+        tmp_path / "images", tmp_path / "masks"
+    )
+    for path in (tmp_path / "images").iterdir():
+        cut(path)
+    with pytest.raises(Exception, match="Cannot read") as error:  # TensorFlow's class
+        next(iter(data.training_pipeline(dataset, (32, 32), 2)))
+    assert cli._expected(error.value).startswith("Cannot read the image")
+
+
+def test_warning_is_one_line():
+    shown = cli._warning("Found 2 images", UserWarning, "some.py", 7, line="warn()")
+    assert shown == "warning: Found 2 images\n"
 
 
 def test_unexpected_error_is_not_hidden(monkeypatch):

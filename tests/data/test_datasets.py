@@ -307,6 +307,26 @@ def test_a_listed_image_that_is_not_there_is_named(tmp_path):
         load_dataset("pascal_context", tmp_path, "train")
 
 
+def test_list_of_other_images_is_said_not_the_images_to_be_missing(tmp_path):
+    make_tree(tmp_path, "pascal_context")
+    listing = tmp_path / "ImageSets/SegmentationContext/train.txt"
+    listing.write_text("2010_000001")
+    with pytest.raises(ValueError, match=r"1 of the images.*train\.txt.*2010_000001"):
+        load_dataset("pascal_context", tmp_path, "train")
+    listing.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"names in UTF-8: .*train\.txt"):
+        load_dataset("pascal_context", tmp_path, "train")
+
+
+def test_hidden_folders_and_the_case_of_suffixes_do_not_matter(tmp_path):
+    make_tree(tmp_path, "pascal_context")
+    folder = tmp_path / "JPEGImages"
+    (folder / "2008_000002.jpg").rename(folder / "2008_000002.JPG")
+    write(folder / ".ipynb_checkpoints" / "2008_000002.jpg", np.zeros((4, 4, 3), "u1"))
+    (path,) = load_dataset("pascal_context", tmp_path, "train").images
+    assert path.name == "2008_000002.JPG"
+
+
 def test_two_images_of_one_name(tmp_path):
     make_tree(tmp_path, "camvid")
     image = TREES["camvid"][2].replace("png", "jpg")

@@ -83,8 +83,8 @@ def test_recipe_leaves_model_curve_and_contact_sheet(camvid, tmp_path, capsys):
     assert train(camvid, tmp_path / "run") == 0
     left = {p.name for p in (tmp_path / "run").iterdir()}
     pictures = {"curve.png", "contact_sheet.png"}
-    logs = {"log.csv", "run.json", "tensorboard"}
-    assert left == {"model.keras", "checkpoints", *pictures, *logs}
+    logs = {"log.csv", "run.json", "tensorboard", "checkpoints"}
+    assert left == {"model.keras", "README.md", *pictures, *logs}
     for name in pictures:
         assert min(Image.open(tmp_path / "run" / name).size) > 100
     printed = capsys.readouterr().out
@@ -147,6 +147,20 @@ def test_corrupt_image_is_skipped_only_when_asked(camvid, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"left out: Cannot read the image {victim}" in printed
     assert "1 images of camvid/train left out, 5 stay" in printed
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_run_that_a_corrupt_image_ended_goes_on_without_it(camvid, tmp_path, capsys):
+    bad, out = tmp_path / "camvid", tmp_path / "run"
+    shutil.copytree(camvid, bad)
+    assert train(bad, out) == 0
+    (out / "checkpoints" / "step_00000004.npz").unlink()
+    victim = bad / "train" / "images" / "2.png"
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert train(bad, out, "--resume", "--skip-corrupt") == 0
+    printed = capsys.readouterr().out
+    assert "1 images of camvid/train left out, 5 stay" in printed
+    assert "Resuming at step 2 of 4" in printed
 
 
 @pytest.mark.filterwarnings("ignore:Found .* images of camvid")

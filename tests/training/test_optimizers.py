@@ -71,7 +71,8 @@ def torch_weights(model, batches, clipnorm=None, accumulation=1):
         if (step + 1) % accumulation:
             continue
         for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - step / STEPS) * GROUPS[group["name"]]
+            rate = RATE * (1 - step // accumulation / STEPS)
+            group["lr"] = rate * GROUPS[group["name"]]
         if clipnorm:
             torch.nn.utils.clip_grad_norm_(parameters, clipnorm)
         optimizer.step()
@@ -151,6 +152,22 @@ def test_accumulated_gradients_step_as_their_mean_in_pytorch(clipnorm):
         np.testing.assert_array_equal(old, new)  # no update before the third
     run(model, optimizer, batches[2:])
     assert_same_update(model, before, expected)
+
+
+def test_accumulated_updates_have_the_rates_of_whole_batches():
+    model = toy_segmenter()
+    rates = []
+    for parts in (None, 4):
+        optimizer = make_optimizer(model, 0.1, 4, 0, accumulation_steps=parts)
+        batches = gradients_of(model, 4 * (parts or 1))
+        found = []
+        for i, batch in enumerate(batches):
+            if (i + 1) % (parts or 1) == 0:
+                found.append(float(optimizer.learning_rate))
+            run(model, optimizer, [batch])
+        rates.append(found)
+    assert rates[0] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert rates[1] == pytest.approx(rates[0])
 
 
 def test_overflow_halves_the_scale_and_leaves_the_weights_alone():

@@ -1,6 +1,7 @@
 """Recipes: their numbers, what a person may type, and the files under recipes/."""
 
 import dataclasses
+import math
 import pathlib
 import re
 
@@ -76,12 +77,44 @@ def test_settings_are_typed(key, text, value):
         ("seed", "99999999999", "seed expects 0 or more and less than 4294967296"),
         ("max_class_share", "2", "Expected max_class_share in 0..1"),
         ("scale", "2,0.5", "Expected scale"),
+        ("scale", "0.5,inf", "Expected scale"),
+        ("short_side", "99999", "Expected short_side in 1..16384"),
+        ("model", "OffSegT", "no setting 'model'"),
         ("weights", "", "weights expects a word or none"),
     ],
 )
 def test_wrong_settings_are_refused(key, text, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE, **RECIPE.parse({key: text}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("size", 16),
+        ("test_size", 16),
+        ("pool_size", 0),
+        ("pool_size", -3),
+        ("label_smoothing", 5.0),
+        ("magnitude", 50.0),
+        ("crop_scale", (0.0, 3.0)),
+        ("mixup", math.nan),
+        ("erasing", 7.0),
+        ("batch_size", 3),
+        ("accumulation_steps", 4),
+    ],
+)
+def test_wrong_settings_of_a_classifier_are_refused(key, value):
+    settings = {"batch_size": 4, "steps": 2, "learning_rate": 1e-3, key: value}
+    words = {"accumulation_steps": "batch_size", "crop_scale": "scale"}.get(key, key)
+    with pytest.raises(ValueError, match=words):
+        ClassificationRecipe(**settings)
+
+
+def test_model_of_the_other_task_is_refused():
+    classifier = dataclasses.replace(RECIPE, model="LRFormerTClassifier")
+    with pytest.raises(ValueError, match=r"no model 'LRFormerTCl.*OffSegT"):
+        classifier.build(3)
 
 
 def test_rows_are_variants_of_the_base():
@@ -204,9 +237,48 @@ def test_plan_says_which_weights_and_classes_are_not_there(tmp_path):
     text = plan(dataclasses.replace(recipe, **settings, **folders), tmp_path / "run")
     assert "There is no file of weights /no.pth" in text
     assert "with 150 classes: the data's are not known" in text
+    assert "reset_head" not in text.partition("missing")[2]
     (tmp_path / "classes.txt").write_text("a\nb #102030\n")
     recipe = dataclasses.replace(recipe, classes=str(tmp_path / "classes.txt"))
     assert recipe.num_classes() == 2
+
+
+def test_plan_counts_the_classes_of_the_masks_and_says_that_a_folder_is_taken(tmp_path):
+    toys.toy_folders(tmp_path)
+    recipe = load_recipes(ROOT / "recipes" / "own_folder.py")["LRFormerT/scratch"]
+    settings = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks")}
+    recipe = dataclasses.replace(recipe, **settings)
+    assert "not known" not in plan(recipe, tmp_path / "run")
+    (tmp_path / "run.json").touch()
+    assert "already holds a run" in plan(recipe, tmp_path).partition("missing")[2]
+
+
+@pytest.mark.parametrize(
+    ("row", "words", "absent"),
+    [
+        ("LRFormerT", "recipes/imagenet1k.py", "imagenet22k"),
+        ("LRFormerXLPlus", "recipes/imagenet22k.py", "imagenet1k"),
+        ("OffSegT", "published checkpoint)", "imagenet1k.py"),
+    ],
+)
+def test_remedy_for_missing_weights_can_be_followed(row, words, absent):
+    (text,) = load_recipes(ROOT / "recipes" / "ade20k.py")[row].missing_weights()
+    assert words in text
+    assert absent not in text
+
+
+def test_new_head_without_a_model_is_refused():
+    (text,) = dataclasses.replace(RECIPE, reset_head=True).missing_weights()
+    assert "--reset-head" in text
+
+
+def test_other_number_of_class_folders_than_published_warns(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "a.png").touch()
+    recipe = load_recipes(ROOT / "recipes" / "imagenet1k.py")["LRFormerTClassifier"]
+    with pytest.warns(UserWarning, match="Found 2 folders.*imagenet1k has 1000"):
+        dataclasses.replace(recipe, root=str(tmp_path)).load("train")
 
 
 def test_fine_tuning_asks_for_the_whole_model():

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import signal
 
 import keras
@@ -264,6 +265,35 @@ def test_resuming_with_another_setting_names_it(name, value, finished):
     assert str(error.value).count("(was ") == 1
 
 
+def test_resuming_with_fewer_images_is_a_wish_of_its_own(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    recipe, model = SegmentationRecipe(**SETTINGS), toy_segmenter()
+    path = run.train(
+        model,
+        toy_dataset(3),
+        tmp_path / "run",
+        recipe,
+        resume=True,
+        may_differ=("image_count",),
+    )
+    assert path.exists()
+
+
+def test_checkpoints_without_the_file_of_their_run_are_not_overwritten(
+    finished, tmp_path
+):
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(tmp_path)
+
+
+def test_damaged_file_of_a_run_is_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json is damaged"):
+        train(tmp_path / "run", resume=True)
+
+
 def test_resuming_with_other_class_names_is_refused(finished):
     images, masks = zip(*toy_dataset(), strict=True)
     other = SegmentationDataset.from_arrays(images, masks, ["a", "b", "c"])
@@ -358,7 +388,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
     with pytest.raises(FloatingPointError, match="longer finite at step 3") as error:
         train(tmp_path)
     last = tmp_path / "checkpoints" / "step_00000002.npz"
-    assert f"The last good checkpoint is {last};" in str(error.value)
+    assert f"The last good checkpoint is {last}. Begin again" in str(error.value)
     kept = ["checkpoints/step_00000002.npz", "log.csv", "run.json"]
     assert files_in(tmp_path) == kept
     monkeypatch.undo()
