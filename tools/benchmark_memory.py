@@ -145,7 +145,7 @@ def draw(rows: list[dict], path: Path) -> None:
     columns = {"second_peak_mib": 2**10, "attention_flops": 10**9}
     for panel, (column, unit) in zip(panels, columns.items(), strict=True):
         for model, colour in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
-            for backend, style in zip(BACKENDS, ("-", "--", ":"), strict=True):
+            for backend, style in zip(BACKENDS, ("o-", "s--", "^:"), strict=True):
                 line = {
                     int(row["height"]): int(row[column]) / unit
                     for row in rows
@@ -157,7 +157,6 @@ def draw(rows: list[dict], path: Path) -> None:
                     panel.plot(
                         *zip(*sorted(line.items()), strict=True),
                         style,
-                        marker="o",
                         color=colour,
                         label=label,
                     )
@@ -165,7 +164,8 @@ def draw(rows: list[dict], path: Path) -> None:
         panel.set_xlabel("side of the image, pixels")
     panels[0].set_ylabel("GiB at the peak of a training step")
     panels[1].set_ylabel("attention, G multiply-accumulates")
-    panels[0].legend(fontsize=7)
+    for panel in panels:
+        panel.legend(fontsize=7, handlelength=4)
     with bench.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 

@@ -26,6 +26,7 @@ def contact_sheet(
     indices: Sequence[int],
     settings: TestSettings | None = None,
     width: int = 256,
+    captions: Sequence[str] | None = None,
 ) -> None:
     """Write the picture of `contact_picture` to a file.
 
@@ -33,7 +34,8 @@ def contact_sheet(
         path: of the picture; the suffix chooses the format. The others are those of
             `contact_picture`.
     """
-    save_image(path, contact_picture(model, dataset, indices, settings, width))
+    picture = contact_picture(model, dataset, indices, settings, width, captions)
+    save_image(path, picture)
 
 
 def contact_picture(
@@ -42,6 +44,7 @@ def contact_picture(
     indices: Sequence[int],
     settings: TestSettings | None = None,
     width: int = 256,
+    captions: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return a picture with a row "image | truth | prediction" for each index.
 
@@ -51,14 +54,17 @@ def contact_picture(
         indices: the rows, from top to bottom.
         settings: how the images are seen; None: whole, at their own size.
         width: of each of the three pictures, in pixels.
+        captions: a line over each row; None: the names of the images.
 
     Returns:
         uint8 (H, 3 · width + gaps, 3), with the class names at the bottom.
     """
     from PIL import Image
 
+    if captions is None:
+        captions = [pathlib.Path(dataset.image_name(i)).name for i in indices]
     rows = []
-    for i in indices:
+    for i, caption in zip(indices, captions, strict=True):
         image, mask = dataset[i]
         labels = predict_labels(model, image, settings)
         maps = (colour_labels(x, dataset.palette) for x in (mask, labels))
@@ -70,7 +76,8 @@ def contact_picture(
         ]
         gap = np.full((height, _GAP, 3), 255, "uint8")
         row = np.concatenate([cells[0], gap, cells[1], gap, cells[2]], axis=1)
-        rows += [row, np.full((_GAP, row.shape[1], 3), 255, "uint8")]
+        below = np.full((_GAP, row.shape[1], 3), 255, "uint8")
+        rows += [line_of_text(caption, row.shape[1]), row, below]
     rows.append(_legend(dataset, rows[0].shape[1]))
     return np.concatenate(rows)
 
@@ -92,7 +99,7 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
     axes = figure.subplots()
     # A run that was ended while it scored an epoch has no loss of it.
     losses = [float(row.get("loss") or "nan") for row in rows]
-    axes.plot(epochs, losses, ".-", color="tab:blue")
+    axes.plot(epochs, losses, "o-", color="tab:blue", markersize=5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color="tab:blue")
@@ -100,10 +107,21 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
         # An epoch has none if the run was resumed without validation.
         scores = [float(row[name] or "nan") for row in rows]
         other = axes.twinx()
-        other.plot(epochs, scores, ".--", color="tab:orange")
+        other.plot(epochs, scores, "x--", color="tab:orange", markersize=7)
         other.set_ylabel(name, color="tab:orange")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def line_of_text(text: str, width: int) -> np.ndarray:
+    """Return a white line with a text, uint8 (20, width, 3)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.new("RGB", (width, 20), "white")
+    ImageDraw.Draw(picture).text(
+        (4, 3), text, fill="black", font=ImageFont.load_default(12)
+    )
+    return np.asarray(picture)
 
 
 def _legend(dataset, width):

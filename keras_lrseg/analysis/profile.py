@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import warnings
 
 import keras
 
@@ -75,6 +76,8 @@ def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
             `published_flops` where the paper makes more of them).
         size: (height, width) of the image in pixels.
 
+    Warns of layers with a kernel that it cannot count, and names them.
+
     Raises:
         ValueError: if the size is below that which this library's models take.
     """
@@ -85,8 +88,20 @@ def profile(model: keras.Model, size: tuple[int, int]) -> Profile:
     counts = _Counts()
     with counts.recording(model):
         # Keras traces this layer's `call`, and so every inner layer, on shapes alone.
-        _Traced(model).compute_output_spec(image)
+        _Traced(model, counts).compute_output_spec(image)
     parts = {name: counts.profile(part) for name, part in parts.items()}
+    unknown = {
+        type(layer).__name__
+        for layer in _all_layers(model)
+        if not _multiplies(layer)
+        and any(v.name.endswith("kernel") for v in layer._trainable_variables)
+    }
+    if unknown:
+        warnings.warn(
+            f"Not counted: {', '.join(sorted(unknown))}. A layer that multiplies needs "
+            "`attention_flops`.",
+            stacklevel=2,
+        )
     return dataclasses.replace(counts.profile(model), parts=parts)
 
 
@@ -106,11 +121,13 @@ def count_params(model) -> int:
 class _Traced(keras.layers.Layer):
     """Hides `compute_output_shape`, so that Keras traces the model's `call`."""
 
-    def __init__(self, model):
+    def __init__(self, model, counts):
         super().__init__()
         self.model = model
+        self.counts = counts
 
     def call(self, images):
+        self.counts.clear()  # on PyTorch Keras may try twice
         return self.model(images, training=False)
 
 
@@ -121,6 +138,11 @@ class _Counts:
         self.of_layer = collections.Counter()
         self.published = collections.Counter()
         self.values = collections.Counter()
+
+    def clear(self):
+        """Forget what has been counted."""
+        for counter in vars(self).values():
+            counter.clear()
 
     @contextlib.contextmanager
     def recording(self, model):

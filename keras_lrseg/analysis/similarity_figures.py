@@ -70,6 +70,7 @@ def similarity_maps(
     """
     predict = features_and_output(model)
     own = own_representations(model)
+    name_of = getattr(dataset, "image_name", "image {}".format)
     pictures = []
     for index, label in rows:
         image, mask = dataset[index]
@@ -77,7 +78,8 @@ def similarity_maps(
         ideal = ideal_representations(features, mask, len(dataset.classes), rcond)
         truth = _colours(np.where(mask == label, 1.0, -1.0))
         truth[mask == IGNORE_LABEL] = 0
-        cells = {f"image {index}": image, f"truth: {dataset.classes[label]}": truth}
+        name = pathlib.Path(name_of(index)).name
+        cells = {name: image, f"truth: {dataset.classes[label]}": truth}
         for title, vectors in (("own", own), ("mined", ideal)):
             if vectors is not None:
                 cosines = unit(features) @ unit(vectors[label])  # (h, w)

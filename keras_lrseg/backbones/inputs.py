@@ -7,12 +7,12 @@ MIN_SIZE = 32  # the stride of the last level
 
 def check_input_shape(input_shape) -> tuple:
     """Return `input_shape` as a tuple; raise ValueError unless it is (H, W, 3)."""
-    shape = tuple(input_shape)
-    sides = shape[:2]
-    if len(shape) != 3 or shape[2] != 3 or any(n and n < MIN_SIZE for n in sides):
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+    small = any(n is not None and n < MIN_SIZE for n in shape[:2])
+    if len(shape) != 3 or shape[2] != 3 or small:
         raise ValueError(
             "input_shape expects (height, width, 3), the sides None or at least "
-            f"{MIN_SIZE}. Received: {shape}"
+            f"{MIN_SIZE}. Received: {input_shape}"
         )
     return shape
 

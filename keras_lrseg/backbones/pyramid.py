@@ -41,12 +41,17 @@ class PyramidBackbone(keras.Model):
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "trainable": self.trainable,
+            "frozen": [layer.name for layer in self.layers if not layer.trainable],
         }
 
     @classmethod
     def from_config(cls, config):
-        settings = {k: v for k, v in config.items() if k != "trainable"}
+        settings = dict(config)
+        trainable = settings.pop("trainable", True)
+        frozen = settings.pop("frozen", ())
         model = cls(**settings)
-        if not config.get("trainable", True):
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        if not trainable:
             model.trainable = False
         return model

@@ -39,23 +39,31 @@ def copy_keras(source, target, path, head=frozenset(), tables=True):
     wanted = {k: v for k, v in _by_path(target).items() if id(v) not in head}
     for key in () if tables else other_tables(wanted, values):
         del wanted[key], values[key]
-    unfit = [
-        f"{name} (file {values[name].shape if name in values else 'none'}, "
+    unfit = {
+        name: f"(file {values[name].shape if name in values else 'none'}, "
         f"model {v.shape})"
         for name, v in wanted.items()
         if name not in values or values[name].shape != v.shape
-    ]
+    }
     left_out = {id(v) for v in source.classifier.variables} if head else set()
-    unfit += [
-        f"{name} (model none)"
+    unfit |= {
+        name: "(model none)"
         for name, v in values.items()
         if name not in wanted and id(v) not in left_out
-    ]
+    }
     if unfit:
+        first = ", ".join(f"{name} {why}" for name, why in [*unfit.items()][:3])
+        layer = getattr(target, "classifier", None)  # a backbone has none
+        classifier = {id(v) for v in layer.variables} if layer else set()
+        other_classes = all(id(wanted.get(name)) in classifier for name in unfit)
+        remedy = (
+            " For another number of classes type reset_head=True (--reset-head)."
+            if other_classes
+            else ""
+        )
         raise ValueError(
             f"{path} does not fit this model: {len(unfit)} weights differ, first "
-            f"{', '.join(unfit[:3])}. For another number of classes type "
-            "reset_head=True."
+            f"{first}.{remedy}"
         )
     for name, variable in wanted.items():
         variable.assign(keras.ops.convert_to_numpy(values[name]))

@@ -176,8 +176,8 @@ def _check_head(model, state, path, reset_head):
     if not reset_head and classes not in (None, model.num_classes):
         raise ValueError(
             f"{path} has {classes} classes, the model {model.num_classes}. "
-            f"Type num_classes={classes}, or reset_head=True to start with a "
-            "new classification layer."
+            f"Type num_classes={classes}, or reset_head=True (--reset-head) to start "
+            "with a new classification layer."
         )
 
 

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_lrseg.cli.options import classes_of, positive, progress
+from keras_lrseg.cli.options import labelled, positive, progress
 
 SUMMARY = "score a model on labelled images"
 EXAMPLE = (
@@ -117,7 +117,14 @@ def run(arguments):
             worst, best = scores.extremes(SHEET_ROWS)
             rows = [*worst, *best]
             path = outputs["contact_sheet"]
-            analysis.contact_sheet(model, dataset, path, rows, settings)
+            captions = [
+                f"{pathlib.Path(scores.image_names[i]).name}: "
+                f"mIoU {scores.image_miou[i]:.3f}"
+                for i in rows
+            ]
+            analysis.contact_sheet(
+                model, dataset, path, rows, settings, captions=captions
+            )
 
 
 def _check_options(arguments, classifies):
@@ -174,9 +181,7 @@ def _dataset(arguments, model):
             raise ValueError(f"--{option} goes with --dataset.")
     if not (arguments.images and arguments.masks):
         raise ValueError("A segmenter needs --images and --masks, or --dataset.")
-    return data.SegmentationDataset.from_folders(
-        arguments.images, arguments.masks, arguments.classes or classes_of(model)
-    )
+    return labelled(arguments, model)
 
 
 def _settings(arguments):

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from keras_lrseg.cli.options import add_data, classes_of, progress
+from keras_lrseg.cli.options import add_data, labelled, progress
 
 SUMMARY = "the ideal class representations of each image"
 EXAMPLE = (
@@ -30,9 +30,7 @@ def run(arguments):
     from keras_lrseg import analysis, checkpoints, data
 
     model = checkpoints.load_model(arguments.model)
-    dataset = data.SegmentationDataset.from_folders(
-        arguments.images, arguments.masks, arguments.classes or classes_of(model)
-    )
+    dataset = labelled(arguments, model)
     folder = pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
     mined = analysis.mine_class_representations(

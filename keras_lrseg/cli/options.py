@@ -1,6 +1,9 @@
 """What several commands share: options, class names, progress."""
 
 import argparse
+import dataclasses
+
+import numpy as np
 
 from keras_lrseg.interruption import interruptible
 
@@ -50,6 +53,19 @@ def classes_of(model):
     return getattr(model, "classes", None) or [
         f"class {i}" for i in range(model.output_shape[-1])
     ]
+
+
+def labelled(arguments, model):
+    """The data of --images and --masks, with the model's classes without --classes."""
+    from keras_lrseg import data
+
+    dataset = data.SegmentationDataset.from_folders(
+        arguments.images, arguments.masks, arguments.classes or classes_of(model)
+    )
+    palette = None if arguments.classes else getattr(model, "palette", None)
+    if palette is None:
+        return dataset
+    return dataclasses.replace(dataset, palette=np.asarray(palette, "uint8"))
 
 
 def progress(items):

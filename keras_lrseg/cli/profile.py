@@ -9,7 +9,9 @@ EXAMPLE = "keras-lrseg profile LRFormerS --size 512 512 --num-classes 150"
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="a name, or a .keras file")
     add_size(parser)
-    parser.add_argument("--num-classes", type=positive, default=150)
+    parser.add_argument(
+        "--num-classes", type=positive, help="of a model by name (default 150)"
+    )
     add_classifier(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
@@ -20,10 +22,12 @@ def run(arguments):
     settings = classifier(arguments)
     if not arguments.model.endswith(".keras"):
         model = models.make(
-            arguments.model, num_classes=arguments.num_classes, **settings
+            arguments.model, num_classes=arguments.num_classes or 150, **settings
         )
-    elif settings:
-        raise ValueError("--classifier goes with a model's name, not with a file.")
+    elif settings or arguments.num_classes:
+        raise ValueError(
+            "--classifier and --num-classes go with a model's name, not with a file."
+        )
     else:
         model = checkpoints.load_model(arguments.model)
     profile = analysis.profile(model, tuple(arguments.size))

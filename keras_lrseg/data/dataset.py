@@ -156,9 +156,9 @@ class SegmentationDataset:
         """Reads and checks one pair. Raises: ValueError that names the file."""
         index = operator.index(index)
         image, mask = self.images[index], self.masks[index]
-        image_name, mask_name = f"image {index}", f"mask {index}"
+        image_name, mask_name = self.image_name(index), f"mask {index}"
         if not isinstance(image, np.ndarray):
-            image, image_name = load_image(image), str(image)
+            image = load_image(image)
         if not isinstance(mask, np.ndarray):
             mask, mask_name = load_mask(mask), str(mask)
         if image.shape[:2] != mask.shape:
@@ -171,6 +171,11 @@ class SegmentationDataset:
         else:
             mask = map_labels(mask, self.label_map, mask_name)
         return image, mask
+
+    def image_name(self, index: int) -> str:
+        """The file of an image, or "image 3" of an array."""
+        image = self.images[index]
+        return f"image {index}" if isinstance(image, np.ndarray) else str(image)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return (self[i] for i in range(len(self)))

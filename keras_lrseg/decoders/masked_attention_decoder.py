@@ -9,6 +9,7 @@ from keras_lrseg.layers import (
     PointwiseConvolution,
     resize_bilinear,
 )
+from keras_lrseg.layers.arguments import as_integer
 from keras_lrseg.layers.convolution import pixelwise_product
 from keras_lrseg.layers.heads import (
     check_heads,
@@ -64,13 +65,13 @@ class MaskedAttentionDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_classes < 1 or num_queries < 1:
+        if min(as_integer(n) or 0 for n in (num_classes, num_queries)) < 1:
             raise ValueError(
                 "MaskedAttentionDecoder expects one class or more, and one query or "
                 f"more. Received: num_classes={num_classes}, num_queries={num_queries}"
             )
-        self.num_classes = num_classes
-        self.num_queries = num_queries
+        self.num_classes = num_classes = as_integer(num_classes)
+        self.num_queries = as_integer(num_queries)
         self.depth = depth
         self.num_heads = num_heads
         self.hidden_channels = hidden_channels

@@ -25,6 +25,8 @@ class ObjectContextDecoder(ContextDecoder):
     >>> both = keras.Model(model.input, [model.output, model.decoder.region_output()])
     >>> both.compile("adamw", [SegmentationCrossEntropy()] * 2, loss_weights=[1, 0.4])
 
+    Save `model` then: `both` shares its weights and cannot be loaded again.
+
     Args:
         channels: output channels.
         num_classes: K, the number of regions.

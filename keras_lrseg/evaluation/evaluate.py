@@ -22,12 +22,14 @@ class Evaluation(Scores):
     Args:
         confusion: (K, K) pixel counts of all images together.
         classes: K names.
+        image_names: N names.
         image_miou: (N,), the mIoU of each image alone; NaN where nothing is labelled.
         mean_share: (K,), the mean share of a class in the labelled pixels of the images
             that show it; NaN where none does.
         settings: how the images were tested.
     """
 
+    image_names: tuple[str, ...]
     image_miou: np.ndarray
     mean_share: np.ndarray
     settings: TestSettings
@@ -78,7 +80,10 @@ class Evaluation(Scores):
             }
             for name in GROUPS
         }
-        result["images"] = [number(value) for value in self.image_miou]
+        result["images"] = [
+            {"name": name, "miou": number(value)}
+            for name, value in zip(self.image_names, self.image_miou, strict=True)
+        ]
         result["settings"] = dataclasses.asdict(self.settings)
         return json.dumps(result, indent=2)
 
@@ -124,19 +129,26 @@ def evaluate(
     settings = settings or TestSettings()
     k = len(dataset.classes)
     confusion = np.zeros((k, k), "int64")
-    image_miou, shares, shown = [], np.zeros(k), np.zeros(k)
+    name_of = getattr(dataset, "image_name", "image {}".format)
+    names, image_miou, shares, shown = [], [], np.zeros(k), np.zeros(k)
     indices = range(len(dataset))
     for i in progress(indices) if progress else indices:
         image, mask = dataset[i]
         counts = confusion_matrix(mask, predict_labels(model, image, settings), k)
         confusion += counts
+        names.append(name_of(i))
         image_miou.append(Scores(counts, tuple(dataset.classes)).miou)
         truth = counts.sum(axis=1)
         shares += truth / max(truth.sum(), 1)
         shown += truth > 0
     mean_share = np.divide(shares, shown, out=np.full(k, np.nan), where=shown > 0)
     return Evaluation(
-        confusion, tuple(dataset.classes), np.array(image_miou), mean_share, settings
+        confusion,
+        tuple(dataset.classes),
+        tuple(names),
+        np.array(image_miou),
+        mean_share,
+        settings,
     )
 
 

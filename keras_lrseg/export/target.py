@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import tempfile
 
 from keras_lrseg.data import atomic_path
 
@@ -65,12 +66,14 @@ def check_target(path: str | pathlib.Path, to: str) -> pathlib.Path:
         raise NotADirectoryError(
             f"{folder} is a file; expected a folder to write {path.name} in."
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"Nothing can be written in {folder}: no permission. Choose another place "
-            f"for {path.name}."
-        )
-    return path
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # root may write where nothing can be
+            return path
+    except OSError as error:
+        raise type(error)(
+            f"Nothing can be written in {folder}: {error.strerror}. Choose another "
+            f"place for {path.name}."
+        ) from None
 
 
 def _is_saved_model(folder):

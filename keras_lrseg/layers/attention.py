@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_lrseg.layers.arguments import as_integer
 from keras_lrseg.layers.convolution import DepthwiseConvolution
 from keras_lrseg.layers.heads import (
     check_heads,
@@ -45,7 +46,8 @@ class LowResolutionSelfAttention(keras.layers.Layer):
     up, as the authors' code does (the paper says that pooling is skipped).
 
     Raises:
-        ValueError: if `num_heads` does not divide C, or the list has another length.
+        ValueError: if `num_heads` does not divide C, `pool_size` is below 2, or the
+            list has another length.
 
     Reference: LRFormer, section 3.2, equations (1)-(3). The scale is that of the
     head's width (the paper writes the whole width).
@@ -61,7 +63,11 @@ class LowResolutionSelfAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
-        self.pool_size = pool_size
+        self.pool_size = as_integer(pool_size)
+        if self.pool_size is None or self.pool_size < 2:
+            raise ValueError(
+                f"pool_size expects an integer from 2. Received: {pool_size!r}"
+            )
         self.epsilon = epsilon
         if pyramid_convolutions is None:
             pyramid_convolutions = make_pyramid_convolutions(dtype=self.dtype_policy)

@@ -257,7 +257,7 @@ def depthwise_convolution(x, kernel, bias=None, strides=1):
 
 def pixelwise_product(x, matrix):
     """Pixels (B, H, W, C) times a matrix (C, K), or each image's own (B, C, K)."""
-    if keras.config.backend() == "torch" and x.device.type == "cpu":
+    if keras.config.backend() == "torch" and x.device.type == "cpu" and len(x):
         if matrix.ndim == 2:
             return _torch_pointwise(x, matrix, None)
         pairs = zip(x.split(1), matrix, strict=True)

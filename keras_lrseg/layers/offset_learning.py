@@ -90,24 +90,30 @@ class OffsetLearning(keras.layers.Layer):
             self.feature_projection = _projection(
                 shape, "feature_projection", self.dtype_policy
             )
+        half = self.compute_dtype == "float16"
         self.norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, name="norm", dtype=self.dtype_policy
+            epsilon=1e-5, name="norm", dtype="float32" if half else self.dtype_policy
         )
         self.norm.build((*input_shape[:-1], self.num_classes))
 
     def call(self, x):
-        aligned = representations = ops.convert_to_tensor(self.class_representations)
+        representations = ops.convert_to_tensor(self.class_representations)
+        if self.compute_dtype == "float16":  # products of large features exceed it
+            x = ops.cast(x, "float32")
+            representations = ops.cast(representations, "float32")
+        aligned = representations
         affinity = pixelwise_product(x, ops.transpose(aligned))  # (B, H, W, K)
         logits = affinity
         if self.class_offset:
             offset = means_of_pixels(x, affinity)  # (B, K, C)
-            aligned = aligned + self.class_projection(offset)
+            aligned = aligned + ops.cast(self.class_projection(offset), x.dtype)
             logits = pixelwise_product(x, ops.swapaxes(aligned, 1, 2))
         if self.feature_offset:
             values = self.feature_projection(representations)  # (K, C)
+            values = ops.cast(values, x.dtype)
             values = ops.matmul(values, ops.swapaxes(aligned, -1, -2))  # (B, K, K)
             logits = logits + pixelwise_product(softmax(affinity), values)
-        return self.norm(logits)
+        return ops.cast(self.norm(logits), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.num_classes)

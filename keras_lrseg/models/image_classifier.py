@@ -4,7 +4,13 @@ import keras
 
 from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers.arguments import as_integer
-from keras_lrseg.models.segmenter import from_parts, make_preprocessing
+from keras_lrseg.models.segmenter import (
+    activation_name,
+    check_names,
+    from_parts,
+    make_preprocessing,
+    refuse_quantize,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -44,6 +50,8 @@ class ImageClassifier(keras.Model):
             )
         num_classes, dtype = number, keras.dtype_policies.get(dtype)
 
+        check_names(num_classes, classes)
+
         # === Layers ===
         pool = keras.layers.GlobalAveragePooling2D(
             data_format="channels_last", name="pool", dtype=dtype
@@ -69,7 +77,7 @@ class ImageClassifier(keras.Model):
         self.logits = logits  # symbolic
         self.num_classes = num_classes
         self.include_preprocessing = include_preprocessing
-        self.activation = activation
+        self.activation = activation_name(activation)
         self.classes = classes
 
     @property
@@ -96,8 +104,15 @@ class ImageClassifier(keras.Model):
             "classes": None if self.classes is None else list(self.classes),
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "train_classifier": self.classifier.trainable,
         }
 
     @classmethod
     def from_config(cls, config):
-        return from_parts(cls, config, ("backbone", "head"))
+        config = dict(config)
+        trainable = config.pop("train_classifier", True)
+        model = from_parts(cls, config, ("backbone", "head"))
+        model.classifier.trainable = trainable
+        return model
+
+    quantize = refuse_quantize

@@ -12,7 +12,14 @@ from keras import ops
 from keras_lrseg.backbones.inputs import check_images, check_input_shape
 from keras_lrseg.layers import resize_bilinear
 from keras_lrseg.layers.convolution import pixelwise_product
-from keras_lrseg.models.segmenter import from_parts, make_preprocessing, pyramid_model
+from keras_lrseg.models.segmenter import (
+    activation_name,
+    check_names,
+    from_parts,
+    make_preprocessing,
+    pyramid_model,
+    refuse_quantize,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -41,7 +48,8 @@ class MaskClassificationSegmenter(keras.Model):
 
     `fit` supervises all that the mask decoder predicts: called with `training=True` the
     model returns these pairs of class and mask logits, the last of which is what the
-    result is made of. `predictions` holds them as symbolic tensors.
+    result is made of. `predictions` holds them as symbolic tensors. Inside another
+    model it cannot be trained, that has no such loss: augment in the data.
 
     Example:
 
@@ -77,6 +85,7 @@ class MaskClassificationSegmenter(keras.Model):
         logits = compose(predictions[-1])
         x = compose([*predictions[-1], images]) if upsample else logits
         super().__init__(inputs=images, outputs=activate(x), name=name)
+        check_names(self.output_shape[-1], classes, palette)
 
         # === Config ===
         self.dtype_policy = mask_decoder.dtype_policy  # `compile` scales float16 losses
@@ -85,7 +94,7 @@ class MaskClassificationSegmenter(keras.Model):
         self.mask_decoder = mask_decoder
         self.include_preprocessing = include_preprocessing
         self.upsample = upsample
-        self.activation = activation
+        self.activation = activation_name(activation)
         # Symbolic, at the mask features' stride; no lists, which Keras would wrap.
         self.predictions = tuple(map(tuple, predictions))
         self.logits = logits  # the same
@@ -163,6 +172,8 @@ class MaskClassificationSegmenter(keras.Model):
     @classmethod
     def from_config(cls, config):
         return from_parts(cls, config, ("backbone", "pixel_decoder", "mask_decoder"))
+
+    quantize = refuse_quantize
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -10,6 +10,14 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB values in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
+def refuse_quantize(self, *_, **__):
+    """Keras's `quantize` leaves a model that its configuration does not describe."""
+    raise ValueError(
+        f"{type(self).__name__}.quantize would make a model that cannot be saved and "
+        'loaded. Type keras_lrseg.export.export_tflite(..., precision="int8").'
+    )
+
+
 @keras.saving.register_keras_serializable(package="keras_lrseg")
 class SemanticSegmenter(keras.Model):
     """A segmenter is a backbone, a decoder and a classifier.
@@ -31,6 +39,10 @@ class SemanticSegmenter(keras.Model):
 
     Input: images (B, H, W, 3), uint8 or float.
     Output: float32 (B, H, W, num_classes), whatever the dtype policy.
+
+    Layers that are frozen stay so in a saved file: of the backbone each one, of decoder
+    and classifier the whole. `keras.models.clone_model` gives a plain functional model;
+    a copy is `SemanticSegmenter.from_config(model.get_config())`.
 
     Example:
 
@@ -71,6 +83,7 @@ class SemanticSegmenter(keras.Model):
         x = resize([logits, images]) if upsample else logits
         x = activate(x)
         super().__init__(inputs=images, outputs=x, name=name)
+        check_names(self.output_shape[-1], classes, palette)
 
         # === Config ===
         self.dtype_policy = decoder.dtype_policy  # `compile` scales float16 losses
@@ -79,7 +92,7 @@ class SemanticSegmenter(keras.Model):
         self.classifier = classifier
         self.include_preprocessing = include_preprocessing
         self.upsample = upsample
-        self.activation = activation
+        self.activation = activation_name(activation)
         self.dropout_rate = dropout_rate
         self.features = features  # symbolic, what the decoder gives
         self.logits = logits  # symbolic, at the decoder's stride
@@ -122,6 +135,28 @@ class SemanticSegmenter(keras.Model):
     def from_config(cls, config):
         return from_parts(cls, config, ("backbone", "decoder", "classifier"))
 
+    quantize = refuse_quantize
+
+
+def activation_name(activation):
+    """Return a function's name, as a configuration holds it; None for none."""
+    if activation is None:
+        return None
+    return keras.activations.serialize(keras.activations.get(activation))
+
+
+def check_names(num_classes, classes, palette=None) -> None:
+    """Raise a ValueError unless there is a name, and a colour, for each class."""
+    if isinstance(classes, str) or len(classes or ()) not in (0, num_classes):
+        raise ValueError(
+            f"classes expects {num_classes} names, or None. Received: {classes!r}"
+        )
+    if palette is not None and np.shape(palette) != (num_classes, 3):
+        raise ValueError(
+            f"palette expects colours of the shape ({num_classes}, 3), or None. "
+            f"Received: the shape {np.shape(palette)}"
+        )
+
 
 def from_parts(cls, config, names):
     """Return the model of a configuration whose parts are serialised.
@@ -153,7 +188,7 @@ def make_preprocessing():
 
 def pyramid_model(backbone):
     """Return a model whose output is the backbone's dict of features."""
-    if isinstance(backbone.output, dict):
+    if isinstance(getattr(backbone, "output", None), dict):
         return backbone
     if hasattr(backbone, "pyramid_outputs"):
         return keras.Model(backbone.input, backbone.pyramid_outputs)

@@ -49,9 +49,9 @@ class ClassificationRecipe(Recipe):
                     f"{name} expects {MIN_SIZE} pixels or more. "
                     f"Received: {getattr(self, name)}"
                 )
-        if self.pool_size is not None and self.pool_size < 1:
+        if self.pool_size is not None and self.pool_size < 2:
             raise ValueError(
-                f"pool_size expects 1 or more, or none. Received: {self.pool_size}"
+                f"pool_size expects 2 or more, or none. Received: {self.pool_size}"
             )
         data.check_classification_augmentation(
             self.batch_size // self.accumulation_steps,

@@ -33,9 +33,9 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
     for name, value in dataclasses.asdict(recipe).items():
         if isinstance(value, dict):  # the test settings
             value = _settings_text(recipe.test)
+        if name == "warmup_steps":
+            value = recipe.warmup
         lines.append(f"  {name:20} {value}")
-    if recipe.warmup_steps is None:
-        lines.append(f"  {'warmup_steps':20} {recipe.warmup} (resolved)")
     guess = "" if classes else f" (with {CLASSES} classes: the data's are not known)"
     # A backward pass multiplies twice as often as a forward pass.
     step = 3 * recipe.batch_size * cost.flops
@@ -43,8 +43,8 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         f"cost{guess}",
         f"  parameters           {cost.params / 1e6:.3f} M",
         f"  FLOPs of an image    {cost.flops / 1e9:.2f} G forward",
-        f"  FLOPs of a step      {step / 1e12:.2f} T, of all steps "
-        f"{step * recipe.steps / 1e18:.3f} E",
+        f"  FLOPs of a step      {step / 1e12:.3g} T, of all steps "
+        f"{step * recipe.steps / 1e18:.3g} E",
         f"  memory               about {_memory(recipe, cost) / 2**30:.1f} GiB on one "
         "device, within a factor of 1.5",
         "files",

@@ -24,8 +24,8 @@ def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
     dataset, path = toy_dataset(3, size=(48, 80)), tmp_path / "new" / "sheet.png"
     contact_sheet(oracle, dataset, path, [2, 0], width=80)
     sheet = np.asarray(Image.open(path))
-    assert sheet.shape == (2 * (48 + 6) + 24, 3 * 80 + 2 * 6, 3)
-    for top, i in ((0, 2), (54, 0)):
+    assert sheet.shape == (2 * (20 + 48 + 6) + 24, 3 * 80 + 2 * 6, 3)
+    for top, i in ((20, 2), (94, 0)):
         image, mask = dataset[i]
         cells = [sheet[top : top + 48, left : left + 80] for left in (0, 86, 172)]
         np.testing.assert_array_equal(cells[0], image)
@@ -35,7 +35,8 @@ def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
         np.testing.assert_array_equal(cells[1], truth)
         predicted = dataset.palette[image.argmax(-1)]
         np.testing.assert_array_equal(cells[2], predicted)
-    assert (sheet[48:54] == 255).all()
+    assert (sheet[68:74] == 255).all()
+    assert (sheet[:20] < 100).any()  # the image's name
     # The legend: every class's colour, and black letters.
     legend = colours_in(sheet[-24:])
     assert {*map(tuple, dataset.palette.tolist()), (0, 0, 0)} <= legend
@@ -44,7 +45,7 @@ def test_rows_are_image_truth_and_prediction_side_by_side(tmp_path, oracle):
 @pytest.mark.parametrize(("size", "height"), [((1, 99), 1), ((99, 1), 4 * 20)])
 def test_slivers_are_squeezed_into_a_picture(size, height, oracle):
     picture = contact_picture(oracle, toy_dataset(1, size=size), [0], width=20)
-    assert (len(picture) - height - 6) % 24 == 0  # lines of the legend
+    assert (len(picture) - 20 - height - 6) % 24 == 0  # lines of the legend
 
 
 def test_prediction_is_what_the_test_settings_give(oracle):
@@ -53,9 +54,19 @@ def test_prediction_is_what_the_test_settings_give(oracle):
     picture = contact_picture(oracle, dataset, [0], settings, width=80)
     image, _ = dataset[0]
     expected = dataset.palette[predict_labels(oracle, image, settings)]
-    np.testing.assert_array_equal(picture[:48, 172:], expected)
+    np.testing.assert_array_equal(picture[20:68, 172:], expected)
     whole = contact_picture(oracle, dataset, [0], width=80)
-    assert (picture[:48, 172:] != whole[:48, 172:]).any()
+    assert (picture[20:68, 172:] != whole[20:68, 172:]).any()
+
+
+def test_captions_take_the_place_of_names(oracle):
+    dataset = toy_dataset(1, size=(48, 80))
+    named, scored = (
+        contact_picture(oracle, dataset, [0], width=80, captions=captions)
+        for captions in (None, ["mIoU 0.5"])
+    )
+    assert (named[:20] != scored[:20]).any()
+    np.testing.assert_array_equal(named[20:], scored[20:])
 
 
 def test_images_keep_their_aspect_and_long_legends_take_more_lines(tmp_path, oracle):
@@ -66,9 +77,9 @@ def test_images_keep_their_aspect_and_long_legends_take_more_lines(tmp_path, ora
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     height, width, _ = sheet.shape
     assert width == 3 * 120 + 2 * 6
-    assert height > 60 + 6 + 2 * 24
-    assert (height - 66) % 24 == 0
-    legend = colours_in(sheet[66:])
+    assert height > 20 + 60 + 6 + 2 * 24
+    assert (height - 86) % 24 == 0
+    legend = colours_in(sheet[86:])
     assert set(map(tuple, dataset.palette.tolist())) <= legend
 
 

@@ -117,6 +117,22 @@ def test_plain_keras_layers_are_counted_as_by_hand(plain):
     assert result.parts == {}
 
 
+def test_layer_that_cannot_be_counted_is_named():
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2DTranspose(4, 3)(images))
+    with pytest.warns(UserWarning, match="Not counted: Conv2DTranspose"):
+        assert profile(model, (64, 64)).flops == 0
+
+
+def test_half_precision_costs_the_same():
+    with no_weights():
+        flops = [
+            profile(tiny_segmenter(dtype=dtype), (64, 64)).flops
+            for dtype in ("float32", "mixed_bfloat16")
+        ]
+    assert flops[0] == flops[1]
+
+
 def test_layer_used_twice_has_its_weights_once_and_its_products_twice():
     images = keras.Input((None, None, 3))
     layer = keras.layers.Dense(3)

@@ -1,5 +1,6 @@
 """`keras-lrseg evaluate`: what its options do, what it writes, what it refuses."""
 
+import argparse
 import csv
 import json
 import os
@@ -82,7 +83,12 @@ def test_options_are_the_settings_of_the_test(options, settings, folder, tmp_pat
     printed = succeed(command(folder, f"{options} --json {tmp_path}/scores.json"))
     expected = evaluated(folder, **settings)
     assert str(expected) in printed
-    assert (tmp_path / "scores.json").read_text() == expected.to_json() + "\n"
+    written = json.loads((tmp_path / "scores.json").read_text())
+    images = written.pop("images")
+    assert images[0]["name"] == str(folder / "images" / "0.png")
+    expected = json.loads(expected.to_json())
+    assert [x["miou"] for x in images] == [x["miou"] for x in expected.pop("images")]
+    assert written == expected
 
 
 def test_three_files_are_written_and_nothing_else(folder, tmp_path):
@@ -99,7 +105,7 @@ def test_three_files_are_written_and_nothing_else(folder, tmp_path):
 def test_scores_are_kept_where_the_picture_fails(folder, tmp_path, monkeypatch):
     from keras_lrseg import analysis
 
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("no picture")
 
     monkeypatch.setattr(analysis, "contact_sheet", fail)
@@ -118,17 +124,31 @@ def test_contact_sheet_shows_the_worst_and_the_best_as_they_were_tested(
     monkeypatch.setattr(
         analysis,
         "contact_sheet",
-        lambda *arguments: drawn.append(arguments),
+        lambda *arguments, captions: drawn.append((*arguments, captions)),
     )
     succeed(command(folder, f"{WINDOWS} --contact-sheet {tmp_path}/c.png"))
-    ((model, dataset, _, rows, shown_with),) = drawn
+    ((model, dataset, _, rows, shown_with, captions),) = drawn
     scores = evaluation.evaluate(model, dataset, shown_with)
     order = np.argsort(scores.image_miou).tolist()
     assert rows == order
+    worst = f"{dataset.images[rows[0]].name}: mIoU {scores.image_miou[rows[0]]:.3f}"
+    assert captions[0] == worst
     settings = {"short_side": 60, "long_side": 240}
     windows = {"window": (48, 40), "stride": (30, 25)}
     expected = evaluated(folder, **settings, **windows)
     np.testing.assert_array_equal(scores.confusion, expected.confusion)
+
+
+def test_colours_are_the_models_and_with_classes_those_of_the_file(folder, tmp_path):
+    from keras_lrseg.cli.options import labelled
+
+    model = toy_segmenter(palette=[[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    (tmp_path / "classes.txt").write_text("a #0a0b0c\nb\nc\n")
+    given = {"images": folder / "images", "masks": folder / "masks"}
+    dataset = labelled(argparse.Namespace(**given, classes=None), model)
+    assert dataset.palette.tolist() == model.palette
+    own = argparse.Namespace(**given, classes=tmp_path / "classes.txt")
+    assert labelled(own, model).palette[0].tolist() == [10, 11, 12]
 
 
 def test_public_data_set_is_tested_as_its_paper_says(folder, monkeypatch):

@@ -164,7 +164,9 @@ def test_inputs_that_do_not_fit_are_refused():
         small(num_heads=3).build(SHAPES)
 
 
-@pytest.mark.parametrize("settings", [{"num_classes": 0}, {"num_queries": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"num_classes": 0}, {"num_classes": 2.5}, {"num_queries": 0}]
+)
 def test_decoder_without_classes_or_queries_is_refused(settings):
     ((name, value),) = settings.items()
     with refused("one class or more", f"{name}={value}"):

@@ -47,7 +47,8 @@ def made(mean_share, image_miou=(0.5,)):
     confusion[range(7), 7] = range(9, 2, -1)  # taken for "rest"
     settings = evaluation.TestSettings()
     shares, values = np.array([*mean_share, np.nan]), np.array(image_miou)
-    return Evaluation(confusion, (*"abcdefg", "rest"), values, shares, settings)
+    names = tuple(f"{i}.png" for i in range(len(values)))
+    return Evaluation(confusion, (*"abcdefg", "rest"), names, values, shares, settings)
 
 
 def test_share_is_the_mean_over_the_images_that_show_a_class(masks, result):
@@ -132,8 +133,10 @@ def test_json_has_groups_and_images_beside_the_scores(result):
     written = json.loads(result.to_json())
     scores = json.loads(Scores(result.confusion, result.classes).to_json())
     assert scores.items() <= written.items()
-    assert written["images"][3] is None
-    np.testing.assert_allclose(written["images"][:3], result.image_miou[:3], atol=1e-6)
+    names, values = zip(*(row.values() for row in written["images"]), strict=True)
+    assert names[:2] == ("image 0", "image 1")
+    assert values[3] is None
+    np.testing.assert_allclose(values[:3], result.image_miou[:3], atol=1e-6)
     assert set(written["groups"]) == {"small", "medium", "large"}
 
 

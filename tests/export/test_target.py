@@ -1,7 +1,7 @@
 """Where exported files go, and what is never lost there."""
 
-import os
 import pathlib
+import tempfile
 
 import pytest
 
@@ -26,8 +26,11 @@ def test_target_under_a_file_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_target_in_a_folder_without_permission_is_refused(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    words = tmp_path, "no permission", name
+    def denied(dir):  # as root nothing is
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    words = tmp_path, "Nothing can be written", "Permission denied", name
     with refused(*words, error=PermissionError):
         WRITERS[name](None, tmp_path / "new" / name, (64, 96))
     assert list(tmp_path.iterdir()) == []

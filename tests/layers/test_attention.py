@@ -53,6 +53,12 @@ def test_heads_must_divide_the_channels():
         LowResolutionSelfAttention(4).build((None, 8, 8, 10))
 
 
+@pytest.mark.parametrize("pool_size", [0, 1, -3, 7.5, "7"])
+def test_pool_size_must_leave_a_cell_in_every_grid(pool_size):
+    with refused("pool_size expects an integer from 2", repr(pool_size)):
+        LowResolutionSelfAttention(4, pool_size)
+
+
 def test_pyramid_needs_a_convolution_for_each_level():
     with refused("expects 4 layers or none", "1"):
         LowResolutionSelfAttention(4, pyramid_convolutions=[None])

@@ -127,6 +127,22 @@ def test_half_precision_has_range_enough_for_many_pixels():
     assert abs(half - expected).max() <= 0.1 * expected.std()
 
 
+def test_half_precision_has_range_enough_for_large_features():
+    x = normal("large", (1, 16, 16, 256))
+    layer, half = OffsetLearning(19), OffsetLearning(19, dtype="mixed_float16")
+    assert np.isfinite(run(half, 150 * x)).all()
+    run(layer, x)
+    half.set_weights(layer.get_weights())
+    logits = run(half, x)
+    assert logits.dtype == np.float16
+    np.testing.assert_allclose(logits, run(layer, x), atol=0.02)
+
+
+def test_empty_batch_gives_an_empty_result():
+    logits = run(fill(OffsetLearning(5)), np.zeros((0, 6, 7, 8), "float32"))
+    assert logits.shape == (0, 6, 7, 5)
+
+
 @pytest.mark.parametrize("num_classes", [1, 0, 2.0, None])
 def test_number_of_classes_must_be_an_integer_from_two(num_classes):
     with refused("num_classes", "from 2", repr(num_classes)):

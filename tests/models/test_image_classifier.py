@@ -37,6 +37,13 @@ def test_file_makes_the_same_classifier_again():
     assert {key: config[key] for key in settings} == settings
 
 
+def test_file_keeps_a_frozen_classifier_frozen():
+    model = filled(tiny_classifier)
+    model.classifier.trainable = False
+    again = saved_and_loaded(model)
+    assert len(again.trainable_variables) == len(model.trainable_variables)
+
+
 def test_half_precision_gives_float32_logits():
     with no_weights():
         model = tiny_classifier(dtype="mixed_bfloat16")

@@ -131,6 +131,12 @@ def test_backbone_without_a_pyramid_is_refused():
         tiny_segmenter(backbone=keras.Model(x, keras.layers.Conv2D(8, 3)(x)))
 
 
+@pytest.mark.parametrize("backbone", [None, keras.Sequential([keras.Input((8,))])])
+def test_what_is_no_backbone_is_refused(backbone):
+    with pytest.raises(ValueError, match="pyramid_outputs"):
+        SemanticSegmenter(backbone, parts().decoder, parts().classifier)
+
+
 def test_backbone_that_lacks_a_level_is_refused_with_the_levels():
     x = keras.Input((None, None, 3))
     pyramid = {"P3": keras.layers.Conv2D(8, 3, 8)(x), "P4": x}
@@ -154,6 +160,11 @@ def test_file_makes_the_same_segmenter_again():
     assert {key: config[key] for key in settings} == as_json(settings)
 
 
+def test_function_as_activation_is_kept_by_its_name():
+    model = filled(tiny_segmenter, activation=keras.activations.softmax)
+    assert saved_and_loaded(model).activation == model.activation == "softmax"
+
+
 def test_file_keeps_frozen_parts_frozen():
     model = filled(tiny_segmenter)
     model.backbone.trainable = model.classifier.trainable = False
@@ -162,6 +173,33 @@ def test_file_keeps_frozen_parts_frozen():
     assert [v.path for v in again.trainable_variables] == names
     assert names
     assert all(name.startswith("decoder/") for name in names)
+
+
+def test_file_keeps_frozen_layers_of_the_backbone_frozen():
+    model = filled(tiny_segmenter)
+    model.backbone.get_layer("stem").trainable = False
+    again = saved_and_loaded(model)
+    names = [v.path for v in model.trainable_variables]
+    assert len(names) < len(model.weights)
+    assert [v.path for v in again.trainable_variables] == names
+
+
+def test_quantised_model_that_could_not_be_loaded_is_not_made():
+    with pytest.raises(ValueError, match="export_tflite"):
+        composed().quantize("int8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ("a", "b")}, r"classes expects 7 names.*\('a', 'b'\)"),
+        ({"classes": "letters"}, "classes expects 7 names"),
+        ({"palette": [[0, 0, 0]]}, r"shape \(7, 3\).*\(1, 3\)"),
+    ],
+)
+def test_names_and_colours_are_one_for_each_class(settings, message):
+    with no_weights(), pytest.raises(ValueError, match=message):
+        tiny_segmenter(**settings)
 
 
 def test_inputs_may_be_named_or_listed():
