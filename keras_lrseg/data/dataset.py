@@ -162,9 +162,12 @@ class SegmentationDataset:
         if not isinstance(mask, np.ndarray):
             mask, mask_name = load_mask(mask), str(mask)
         if image.shape[:2] != mask.shape:
+            turned = image.shape[:2] == mask.shape[::-1]
             raise ValueError(
                 f"Expected a mask of the image's size {image.shape[:2]}, got "
                 f"{mask.shape}: {image_name} and {mask_name}"
+                + ". A photo's orientation tag is not followed here: save it upright."
+                * turned
             )
         if self.label_map is None:
             check_labels(mask, self.num_classes, mask_name)

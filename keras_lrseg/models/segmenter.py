@@ -147,7 +147,8 @@ def activation_name(activation):
 
 def check_names(num_classes, classes, palette=None) -> None:
     """Raise a ValueError unless there is a name, and a colour, for each class."""
-    if isinstance(classes, str) or len(classes or ()) not in (0, num_classes):
+    given = classes is not None
+    if isinstance(classes, str) or (given and len(classes) != num_classes):
         raise ValueError(
             f"classes expects {num_classes} names, or None. Received: {classes!r}"
         )

@@ -138,6 +138,12 @@ def test_size_mismatch_is_named(folders):
     )
 
 
+def test_photo_that_its_tag_turns_is_explained(folders):
+    dataset = from_folders(folders)
+    Image.new("L", (48, 64)).save(folders[1] / "c.png")
+    assert_refused(dataset, 2, r"c\.png\. A photo's orientation tag .* save it upright")
+
+
 def test_label_outside_the_classes_is_named(folders):
     dataset = from_folders(folders)
     Image.new("L", (64, 48), 4).save(folders[1] / "b.png")
