@@ -130,9 +130,10 @@ def test_half_precision_has_range_enough_for_many_pixels():
 def test_half_precision_has_range_enough_for_large_features():
     x = normal("large", (1, 16, 16, 256))
     layer, half = OffsetLearning(19), OffsetLearning(19, dtype="mixed_float16")
-    assert np.isfinite(run(half, 150 * x)).all()
-    run(layer, x)
+    for each in (layer, half):
+        each.build(x.shape)
     half.set_weights(layer.get_weights())
+    assert np.isfinite(run(half, 150 * x)).all()
     logits = run(half, x)
     assert logits.dtype == np.float16
     np.testing.assert_allclose(logits, run(layer, x), atol=0.02)
