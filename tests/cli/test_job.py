@@ -45,7 +45,7 @@ def test_train_warns_of_a_class_without_pixels(toy, tmp_path):
     command = f"train --model LRFormerT {data_of(tmp_path, 'train')} --steps 1"
     command += f" --resume --out {tmp_path}/run"
     _, out, _ = call(command)
-    assert "warning: nothing of class 'yellow' in images" in out
+    assert f"nothing of class 'yellow' in {tmp_path}/train/images" in out
     assert "'blue'" not in out
 
 
