@@ -32,7 +32,9 @@ def fixed():
 
 
 def two_names():
-    return toy_segmenter(classes=("sky", "sea"))
+    model = toy_segmenter()
+    model.classes = ("sky", "sea")
+    return model
 
 
 def bright():

@@ -53,7 +53,7 @@ def tiny(dtype=None, **settings):
 
 @functools.cache
 def shared():
-    return filled(lambda: tiny(classes=list("abcd"), palette=[(0, 1, 2)]))
+    return filled(lambda: tiny(classes=list("abcd"), palette=[(0, 1, 2)] * 4))
 
 
 def pictures(dtype="uint8"):
