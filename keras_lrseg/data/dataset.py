@@ -156,7 +156,7 @@ class SegmentationDataset:
         """Reads and checks one pair. Raises: ValueError that names the file."""
         index = operator.index(index)
         image, mask = self.images[index], self.masks[index]
-        image_name, mask_name = self.image_name(index), f"mask {index}"
+        image_name, mask_name = _name_of(image, index), f"mask {index}"
         if not isinstance(image, np.ndarray):
             image = load_image(image)
         if not isinstance(mask, np.ndarray):
@@ -177,8 +177,7 @@ class SegmentationDataset:
 
     def image_name(self, index: int) -> str:
         """The file of an image, or "image 3" of an array."""
-        image = self.images[index]
-        return f"image {index}" if isinstance(image, np.ndarray) else str(image)
+        return _name_of(self.images[index], index)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return (self[i] for i in range(len(self)))
@@ -269,6 +268,10 @@ def load_images(folder: str | Path, count: int | None = None) -> list[np.ndarray
     count = len(paths) if count is None else min(count, len(paths))
     picked = (paths[i * len(paths) // count] for i in range(count))
     return [load_image(path, upright=True) for path in picked]
+
+
+def _name_of(image, index):
+    return f"image {index}" if isinstance(image, np.ndarray) else str(image)
 
 
 def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
