@@ -43,7 +43,8 @@ def main(argv=None) -> int:
         message = _expected(error)
         if message is None or arguments.traceback:
             raise
-        print(f"keras-lrseg {arguments.verb}: {message}", file=sys.stderr)
+        below = "\n" * sys.stdout.isatty()  # a progress bar that it ended
+        print(f"{below}keras-lrseg {arguments.verb}: {message}", file=sys.stderr)
         return 2
     return 0
 
