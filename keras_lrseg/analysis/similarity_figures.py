@@ -13,10 +13,10 @@ from keras_lrseg.analysis.class_representations import (
     own_representations,
     unit,
 )
+from keras_lrseg.analysis.figures import line_of_text
 from keras_lrseg.data import IGNORE_LABEL, save_image
 
 _GAP = 6  # pixels between pictures
-_LINE = 20  # pixels of a line of text
 _PANEL = 160  # pixels of a side of a matrix
 _COLUMNS = 6  # of matrices
 _BLUE, _GREY, _RED = (59, 76, 192), (221, 221, 221), (180, 4, 38)
@@ -108,12 +108,7 @@ def _enlarge(picture, height, width):
 
 def _titled(title, picture):
     """The picture with a line of text over it."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    line = Image.new("RGB", (picture.shape[1], _LINE), "white")
-    font = ImageFont.load_default(12)
-    ImageDraw.Draw(line).text((0, 3), title, fill="black", font=font)
-    return np.concatenate([np.asarray(line), picture])
+    return np.concatenate([line_of_text(title, picture.shape[1]), picture])
 
 
 def _beside(pictures):

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 
-SMALLEST = 32  # pixels of a window's side: what the backbones take
+from keras_lrseg.backbones.inputs import MIN_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,9 @@ class TestSettings:
                 "pad is for whole images, windows are not padded. Received: "
                 f"pad={self.pad}, window={self.window}"
             )
-        if min(self.window) < SMALLEST:
+        if min(self.window) < MIN_SIZE:
             raise ValueError(
-                f"window expects sides of at least {SMALLEST} pixels. Received: "
+                f"window expects sides of at least {MIN_SIZE} pixels. Received: "
                 f"{self.window}"
             )
         if any(not 1 <= s <= w for s, w in zip(self.stride, self.window, strict=True)):

@@ -299,21 +299,18 @@ def test_an_image_without_mask_is_named(tmp_path):
         load_dataset("cityscapes", tmp_path, "validation")
 
 
-def test_a_listed_image_that_is_not_there_is_named(tmp_path):
+@pytest.mark.parametrize("others", ["2008_000002\n", ""])
+def test_a_listed_image_that_is_not_there_is_named(others, tmp_path):
     make_tree(tmp_path, "pascal_context")
     listing = tmp_path / "ImageSets/SegmentationContext/train.txt"
-    listing.write_text("2008_000002\n2008_000009\n")
+    listing.write_text(f"{others}2008_000009\n")
     with pytest.raises(ValueError, match=r"1 of the images.*train\.txt.*2008_000009"):
         load_dataset("pascal_context", tmp_path, "train")
 
 
-def test_list_of_other_images_is_said_not_the_images_to_be_missing(tmp_path):
+def test_list_that_is_no_text_is_named(tmp_path):
     make_tree(tmp_path, "pascal_context")
-    listing = tmp_path / "ImageSets/SegmentationContext/train.txt"
-    listing.write_text("2010_000001")
-    with pytest.raises(ValueError, match=r"1 of the images.*train\.txt.*2010_000001"):
-        load_dataset("pascal_context", tmp_path, "train")
-    listing.write_bytes(b"\xff\xfe")
+    (tmp_path / "ImageSets/SegmentationContext/train.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"names in UTF-8: .*train\.txt"):
         load_dataset("pascal_context", tmp_path, "train")
 
