@@ -100,7 +100,8 @@ def training_curve(log: str | pathlib.Path, path: str | pathlib.Path) -> None:
     # A run that was ended while it scored an epoch has no loss of it.
     losses = [float(row.get("loss") or "nan") for row in rows]
     axes.plot(epochs, losses, "o-", color="tab:blue", markersize=5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss", color="tab:blue")
     for name in (name for name in rows[-1] if name.startswith("val_")):
