@@ -1,8 +1,9 @@
 """Measures the training pipelines: images a second, and what bounds them.
 
-ADE20K's photographs (683x512 JPEGs of quality 90) and ImageNet's (500x375) are imitated
-by enlarged demo tiles with noise. The stages are measured alone, on images in memory,
-then the streams, on all cores. Rows are printed and added to results/data_pipeline.csv.
+ADE20K's photographs (683x512 JPEGs of quality 90), a phone's (4000x3000) and ImageNet's
+(500x375) are imitated by enlarged demo tiles with noise. The stages are measured alone,
+on images in memory, then the streams, on all cores. Rows are printed and added to
+results/data_pipeline.csv.
 
 Example:
     python tools/benchmark_data.py --seconds 10
@@ -31,7 +32,7 @@ from keras_lrseg.data import (
 )
 from keras_lrseg.data.augment import augment, distort_colours, to_bytes
 
-CROP, SCENE, SHORT_SIDE = (512, 512), (512, 683), 512
+CROP, SCENE, PHONE, SHORT_SIDE = (512, 512), (512, 683), (3000, 4000), 512
 SMALL_CROP, PHOTOGRAPH = (224, 224), (375, 500)
 BATCH_SIZE, NUMBER, QUALITY = 16, 64, 90
 STREAMS = {
@@ -79,13 +80,16 @@ Case = tuple[str, tuple[int, int], int, Callable[[int], object]]
 
 def cases(folder: Path) -> Iterator[Case]:
     """What to measure: name, crop, images a step, and the step, given its number."""
-    scenes = make_scenes(folder / "scenes")
+    scenes = make_scenes(folder / "scenes", SCENE, NUMBER)
     yield from stages(scenes)
     for case, options in STREAMS.items():
         stream = training_pipeline(
             scenes, CROP, BATCH_SIZE, short_side=SHORT_SIDE, **options
         )
         yield case, CROP, BATCH_SIZE, started(stream)
+    photos = make_scenes(folder / "phone", PHONE, 8)
+    stream = training_pipeline(photos, CROP, BATCH_SIZE, short_side=SHORT_SIDE)
+    yield "stream, photos of 12 megapixels", CROP, BATCH_SIZE, started(stream)
     stream = classification_pipeline(
         make_photographs(folder / "photographs"), SMALL_CROP, BATCH_SIZE
     )
@@ -94,13 +98,13 @@ def cases(folder: Path) -> Iterator[Case]:
 
 def stages(scenes: SegmentationDataset) -> Iterator[Case]:
     """The parts of the segmentation pipeline, each alone."""
-    yield "decode image and mask", CROP, 1, lambda i: scenes[i % NUMBER]
+    yield "decode image and mask, whole", CROP, 1, lambda i: scenes[i % NUMBER]
     pairs = [tuple(map(tf.constant, scenes[i])) for i in range(8)]
 
     @tf.function(autograph=False, reduce_retracing=True)
     def scale_and_crop(image, mask, i):
         return augment(
-            image,
+            lambda first, last: image[first[0] : last[0], first[1] : last[1]],
             mask,
             tf.stack([i, 0]),
             CROP,
@@ -142,11 +146,13 @@ def started(stream: tf.data.Dataset) -> Callable[[int], object]:
     return lambda _: next(batches)
 
 
-def make_scenes(folder: Path) -> SegmentationDataset:
+def make_scenes(
+    folder: Path, size: tuple[int, int], number: int
+) -> SegmentationDataset:
     demo = load_demo("train")
-    for i in range(NUMBER):
-        save_photograph(folder / f"images/{i:03d}.jpg", demo[i][0], SCENE, seed=i)
-        mask = Image.fromarray(demo[i][1]).resize(SCENE[::-1], Image.NEAREST)
+    for i in range(number):
+        save_photograph(folder / f"images/{i:03d}.jpg", demo[i][0], size, seed=i)
+        mask = Image.fromarray(demo[i][1]).resize(size[::-1], Image.NEAREST)
         save_mask(folder / f"masks/{i:03d}.png", np.asarray(mask), demo.palette)
     return SegmentationDataset.from_folders(
         folder / "images", folder / "masks", demo.classes

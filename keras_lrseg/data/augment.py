@@ -12,6 +12,7 @@ Every function is a pure function of its tensors. Sizes and offsets are int32 (2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from keras_lrseg.data.files import required
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean RGB: padding that is about 0 after normalisation."""
 
+Part = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+"""An image of which only the needed pixels are decoded: called with the first (row,
+column) and the one after the last, it gives uint8 (h, w, 3), RGB."""
+
 CROP_TRIES = 10
 BRIGHTNESS = 32.0  # of 255
 CONTRAST = SATURATION = (0.5, 1.5)
@@ -29,7 +34,7 @@ HUE = 18 / 180  # of the full circle: OpenCV's hues of bytes run over 0..179
 
 
 def augment(
-    image: tf.Tensor,
+    part: Part,
     mask: tf.Tensor,
     seed: tf.Tensor,
     crop: tuple[int, int],
@@ -43,7 +48,7 @@ def augment(
     """Scales, crops, flips, distorts and pads one pair.
 
     Args:
-        image: uint8 (H, W, 3), RGB.
+        part: of the image.
         mask: uint8 (H, W), 255 = ignored.
         seed: integers (2,), the only source of randomness.
         crop: (height, width) of the result.
@@ -64,7 +69,7 @@ def augment(
     size = scaled_size(mask, factor)
     window = tf.minimum(size, crop)
     offset = choose_offset(mask, size, window, tries, max_class_share)
-    image = resize_window(image, size, offset, window)
+    image = resize_window(part, tf.shape(mask), size, offset, window)
     mask = gather_window(mask, size, offset, window)
     if photometric:
         image = distort_colours(image, colours)
@@ -86,14 +91,19 @@ def scaled_size(mask: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def resize_window(
-    image: tf.Tensor, size: tf.Tensor, offset: tf.Tensor, window: tf.Tensor
+    part: Part,
+    source: tf.Tensor,
+    size: tf.Tensor,
+    offset: tf.Tensor,
+    window: tf.Tensor,
 ) -> tf.Tensor:
-    """What resizing `image` to `size` and cropping the window would give.
+    """What resizing an image to `size` and cropping the window would give.
 
     Bilinear with half-pixel centres, antialiased where it shrinks.
 
     Args:
-        image: uint8 (H, W, 3).
+        part: of the image.
+        source: the image's size.
         size: of the whole scaled image.
         offset: of the window, with offset + window <= size.
         window: its size, (h, w).
@@ -101,7 +111,6 @@ def resize_window(
     Returns: float32 (h, w, 3), 0..255.
     """
     tf = required("tensorflow")
-    source = tf.shape(image)[:2]
     scale = size / source  # float64 (2,)
     # The kernel reaches max(1, 1 / scale) source pixels far; one more for rounding.
     reach = tf.maximum(1.0 / scale, 1.0) + 1.0
@@ -110,7 +119,7 @@ def resize_window(
     first, last = tf.maximum(first, 0), tf.minimum(last + 1, source)
     shift = tf.cast(first, tf.float64) * scale - tf.cast(offset, tf.float64)
     return tf.raw_ops.ScaleAndTranslate(
-        images=image[None, first[0] : last[0], first[1] : last[1]],
+        images=part(first, last)[None],
         size=window,
         scale=tf.cast(scale, tf.float32),
         translation=tf.cast(shift, tf.float32),

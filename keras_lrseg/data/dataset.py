@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,11 +155,21 @@ class SegmentationDataset:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads and checks one pair. Raises: ValueError that names the file."""
+        return self.read(index)
+
+    def read(
+        self, index: int, load: Callable[[Path | Record], Any] = load_image
+    ) -> tuple[Any, np.ndarray]:
+        """As `dataset[index]`, the image of a file as `load` gives it.
+
+        Args:
+            load: gives anything with the image's `shape`.
+        """
         index = operator.index(index)
         image, mask = self.images[index], self.masks[index]
         image_name, mask_name = _name_of(image, index), f"mask {index}"
         if not isinstance(image, np.ndarray):
-            image = load_image(image)
+            image = load(image)
         if not isinstance(mask, np.ndarray):
             mask, mask_name = load_mask(mask), str(mask)
         if image.shape[:2] != mask.shape:

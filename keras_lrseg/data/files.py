@@ -108,13 +108,27 @@ def _decode(
     prepare: Callable[[Any], None] | None = None,
 ) -> tuple[Any, str]:
     """The decoded Pillow image, and its mode as it is in the file."""
+    with opened(path, what) as image:
+        raw_mode = image.tile[0].args if image.tile else None
+        if prepare:
+            prepare(image)
+        image.load()
+    return image, raw_mode if raw_mode in _CHANGED else image.mode
+
+
+@contextmanager
+def opened(path: str | Path | Record, what: str) -> Iterator[Any]:
+    """A Pillow image of which the header is read.
+
+    Args:
+        what: "image" or "mask", for messages.
+
+    Raises: ValueError naming the file, also for what goes wrong with it inside.
+    """
     pillow = required("PIL.Image")
     try:
         with pillow.open(path) as image:
-            raw_mode = image.tile[0].args if image.tile else None
-            if prepare:
-                prepare(image)
-            image.load()
+            yield image
     except pillow.DecompressionBombError as error:  # it is not corrupt
         raise ValueError(
             f"Cannot read the {what} {path}: {error} Cut it into parts, or raise "
@@ -124,7 +138,6 @@ def _decode(
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
         raise CorruptFile(f"Cannot read the {what} {path}: {reason}") from error
-    return image, raw_mode if raw_mode in _CHANGED else image.mode
 
 
 @contextmanager

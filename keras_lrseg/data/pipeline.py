@@ -2,7 +2,8 @@
 
 Pairs are read by the dataset itself, in threads that let go of Python's lock while they
 decode: training and evaluation see the same pixels, and a bad file raises the same
-error, with its name, in both.
+error, with its name, in both. The mask comes first, since it decides about the crop; of
+a JPEG only what the crop needs is decoded then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from keras_lrseg.data.augment import (
 )
 from keras_lrseg.data.dataset import IGNORE_LABEL, SegmentationDataset
 from keras_lrseg.data.files import required
+from keras_lrseg.data.jpeg import Jpeg, decode_part, load_lazily
 from keras_lrseg.data.streams import (
     AUGMENTATION,
     batched,
@@ -95,12 +97,12 @@ def training_pipeline(
     def element(n):
         """Element n of this shard is element i of the whole stream."""
         i = position(n, batch_size, shard)
-        image, mask = load(shuffled(i, len(dataset), seed))
+        part, mask = load(shuffled(i, len(dataset), seed))
         key = tf.random.experimental.stateless_fold_in(
             tf.constant([seed, AUGMENTATION], tf.int64), i
         )
         return augment(
-            image,
+            part,
             mask,
             key,
             crop,
@@ -139,11 +141,13 @@ def validation_pipeline(
     load = _loader(dataset)
 
     def element(i):
-        image, mask = load(i)
-        source = tf.cast(tf.shape(mask), tf.float32)
-        factor = tf.reduce_min(tf.constant(size, tf.float32) / source)
+        part, mask = load(i)
+        source = tf.shape(mask)
+        factor = tf.reduce_min(
+            tf.constant(size, tf.float32) / tf.cast(source, tf.float32)
+        )
         window = tf.minimum(scaled_size(mask, factor), size)
-        image = resize_window(image, window, [0, 0], window)
+        image = resize_window(part, source, window, [0, 0], window)
         mask = gather_window(mask, window, [0, 0], window)
         return pad(to_bytes(image), mask, size)
 
@@ -170,19 +174,46 @@ def check_augmentation(
 
 
 def _loader(dataset: SegmentationDataset) -> Callable:
-    """A graph function from index to pair; blank and ignored beyond the last one."""
+    """A graph function from index to the image's `Part` and the mask.
+
+    Beyond the last one they are blank and ignored.
+    """
     tf = required("tensorflow")
     blank = np.array(MEAN_COLOUR, np.uint8).reshape(1, 1, 3)
     ignored = np.full((1, 1), IGNORE_LABEL, np.uint8)
 
     @guarded
     def read(i):
-        return dataset[int(i)] if i < len(dataset) else (blank, ignored)
+        """The content of a JPEG, or else the pixels; and the mask."""
+        if i >= len(dataset):
+            return b"", blank, ignored
+        image, mask = dataset.read(int(i), load_lazily)
+        if isinstance(image, Jpeg):
+            return image.content, blank, mask
+        return b"", image, mask
+
+    @guarded
+    def decode(i, content, image, size, first, last):
+        if content:
+            jpeg = Jpeg(content, (*size, 3))
+            return decode_part(jpeg, first, last, dataset.image_name(i))
+        return image[first[0] : last[0], first[1] : last[1]]
 
     def load(i):
-        image, mask = tf.numpy_function(read, [i], (tf.uint8, tf.uint8), stateful=False)
-        image.set_shape((None, None, 3))
+        content, image, mask = tf.numpy_function(
+            read, [i], (tf.string, tf.uint8, tf.uint8), stateful=False
+        )
         mask.set_shape((None, None))
-        return image, mask
+
+        def part(first, last):
+            pixels = tf.numpy_function(
+                decode,
+                [i, content, image, tf.shape(mask), first, last],
+                tf.uint8,
+                stateful=False,
+            )
+            return tf.ensure_shape(pixels, (None, None, 3))
+
+        return part, mask
 
     return load
