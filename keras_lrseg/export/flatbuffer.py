@@ -1,18 +1,67 @@
 """A TFLite file as objects that can be read and changed."""
 
+import copy
+
+import numpy as np
+
 
 def read(content: bytes):
-    """Return the model of a file's content, with the data of all its buffers."""
-    from ai_edge_litert.tools import flatbuffer_utils
+    """Return the model of a file's content, with the data of all its buffers.
 
-    return flatbuffer_utils.read_model_from_bytearray(content)
+    Operators have their inputs in lists, to be changed.
+
+    Raises:
+        ValueError: if it is no TFLite file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise ValueError("content expects the bytes of a TFLite file.")
+    model = schema.ModelT.InitFromPackedBuf(content)
+    for buffer in model.buffers:
+        if buffer.offset:  # behind the flatbuffer, where packing would lose it
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            operator.inputs = list(operator.inputs)
+    return model
 
 
 def pack(model) -> bytes:
-    """Return the content of the file that a model makes."""
-    from ai_edge_litert.tools import flatbuffer_utils
+    """Return the content of the file that a model makes.
 
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    Equal vectors of numbers are written once: a quantised file has a zero point for
+    each channel of each weight, 64 bits that are all 0.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        def CreateNumpyVector(self, values):
+            if values.dtype == np.uint8:  # the data of a buffer, which is aligned
+                return super().CreateNumpyVector(values)
+            key = values.dtype, values.tobytes()
+            if key not in places:
+                places[key] = super().CreateNumpyVector(values)
+            return places[key]
+
+    places, builder = {}, Builder()
+    model = copy.copy(model)
+    model.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """A buffer that starts at a multiple of 16, which the generated code leaves out."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+    def Pack(self, builder):
+        data = self.buffer.data
+        builder.Prep(16, 0 if data is None else len(data))
+        return self.buffer.Pack(builder)
 
 
 def kinds(model) -> list[str]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_lrseg.export import flatbuffer
+
 MEANINGS = {
     "logits": "Scores of the classes, before the softmax.",
     "confidence": "Probabilities of the classes, which add up to one.",
@@ -61,7 +63,7 @@ def add_metadata(
         ValueError: if the file is no such model, or labels or palette do not fit it.
         ImportError: if LiteRT (`ai_edge_litert`) is missing.
     """
-    model = _read(content)
+    model = flatbuffer.read(content)
     shape = _output_shape(model, output)
     files = text_files(labels, palette, None if output == "labels" else shape[-1])
     metadata = _ModelMetadata(
@@ -79,7 +81,7 @@ def add_metadata(
     )
     _set_metadata(model, _pack(metadata, b"M001"))
     model.description = description  # for tools that know no metadata
-    return _append(_pack(model, b"TFL3"), files)
+    return _append(flatbuffer.pack(model), files)
 
 
 def _image():
@@ -165,33 +167,6 @@ def _append(content, files):
 # --- The model that the metadata goes into --------------------------------------------
 
 
-def _read(content):
-    """The model as objects, with the data of all its buffers."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    if content[4:8] != b"TFL3":
-        raise ValueError("content expects the bytes of a TFLite file.")
-    model = schema.ModelT.InitFromPackedBuf(content)
-    for buffer in model.buffers:
-        if buffer.offset:  # behind the flatbuffer, where packing would lose it
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
-    model.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
-    return model
-
-
-class _AlignedBuffer:
-    """A buffer that starts at a multiple of 16, which the generated code leaves out."""
-
-    def __init__(self, buffer):
-        self.buffer = buffer
-
-    def Pack(self, builder):
-        data = self.buffer.data
-        builder.Prep(16, 0 if data is None else len(data))
-        return self.buffer.Pack(builder)
-
-
 def _output_shape(model, output):
     """The shape of the output, of a model that `add_metadata` can describe."""
     from ai_edge_litert.schema_py_generated import TensorType
@@ -224,12 +199,12 @@ def _set_metadata(model, content):
     model.metadata = model.metadata or []
     for entry in model.metadata:
         if entry.name == b"TFLITE_METADATA":
-            model.buffers[entry.buffer] = _AlignedBuffer(buffer)
+            model.buffers[entry.buffer] = buffer
             return
     entry = MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.metadata.append(entry)
-    model.buffers.append(_AlignedBuffer(buffer))
+    model.buffers.append(buffer)
 
 
 # --- The tables of the schema, with the fields in the order of the slots --------------
@@ -324,12 +299,11 @@ class _ImageSegmenterOptions(NamedTuple):
 
 
 def _pack(root, identifier):
-    """A flatbuffer of a table above, or of an object of the generated code."""
+    """A flatbuffer of a table above."""
     import flatbuffers
 
     builder = flatbuffers.Builder()
-    place = _write(builder, root) if isinstance(root, tuple) else root.Pack(builder)
-    builder.Finish(place, identifier)
+    builder.Finish(_write(builder, root), identifier)
     return bytes(builder.Output())
 
 

@@ -76,7 +76,7 @@ def quantize(
     _separate_constants(model)
     if precision == "float16":
         _shrink_constants(model, "float16")
-        return flatbuffer.pack(model)
+        return _compact(model)
     ranges = None
     if precision == "int8":
         ranges = _ranges(content, images)
@@ -85,7 +85,7 @@ def quantize(
     quantizer = _quantizer(model, precision)
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         result = quantizer.quantize(ranges, enable_progress_report=False)
-    return bytes(result.quantized_model)
+    return _compact(flatbuffer.read(bytes(result.quantized_model)))
 
 
 def check_precision(precision: str, calibration: Sequence) -> None:
@@ -258,6 +258,16 @@ def _shrink_constants(model, dtype, without=()):
     used |= {entry.buffer for entry in model.metadata or ()}
     for i in set(range(len(model.buffers))) - used:
         model.buffers[i].data = None
+
+
+def _compact(model):
+    """The file, in which tensors that stand for several have one of their names.
+
+    That and `pack` leave out 3 / 6 % of a file in 8 bits.
+    """
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name, *_ = tensor.name.split(b";")
+    return flatbuffer.pack(model)
 
 
 def _add_small(model, tensor, values, dtype):
