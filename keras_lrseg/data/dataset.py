@@ -35,7 +35,8 @@ class SegmentationDataset:
     `dataset[i]` gives `(image, mask)`, uint8 RGB (H, W, 3) and uint8 train ids (H, W),
     where 255 means ignored; sizes may differ from pair to pair. Files are read when
     asked for, with Pillow alone, so that evaluation runs without TensorFlow. Usually
-    made by `from_folders`, `from_arrays` or `load_demo`.
+    made by `from_folders`, `from_arrays` or `load_demo`. A subclass that reads pairs
+    otherwise overrides `read`.
 
     Args:
         images: paths, `Record`s, or uint8 arrays (H, W, 3); a sequence may make them

@@ -1,108 +1,28 @@
-"""Training runs: what they leave behind, and that an interruption changes nothing."""
+"""Training runs: what they leave behind, and what they refuse."""
 
-import csv
 import dataclasses
 import json
 import shutil
-import signal
 
-import keras
 import numpy as np
 import pytest
 
-from keras_lrseg import analysis
 from keras_lrseg.checkpoints import load_model
 from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import evaluate
-from keras_lrseg.training import (
-    Checkpoint,
-    SegmentationRecipe,
-    callbacks,
-    run,
-    save_model,
+from keras_lrseg.training import SegmentationRecipe, run, save_model
+from tests.training.toy_runs import (
+    FIGURES,
+    SETTINGS,
+    files_in,
+    log_of,
+    state_of,
+    train,
 )
-from tests.training.toys import (
-    CLASSES,
-    toy_dataset,
-    toy_mask_segmenter,
-    toy_segmenter,
-)
+from tests.training.toys import CLASSES, toy_dataset, toy_segmenter
 
 # Keras's warning: no epoch may end because the stream does, not the shorter last one.
 pytestmark = pytest.mark.filterwarnings("error:.*ran out of data")
-
-# The last of the three epochs has one step.
-SETTINGS = {
-    "crop": (64, 48),
-    "batch_size": 2,
-    "steps": 5,
-    "epoch_steps": 2,
-    "learning_rate": 1e-2,
-}
-
-FIGURES = ("loss", "images_per_s", "learning_rate")  # of an epoch, in the log
-
-
-def train(
-    out,
-    model_seed=0,
-    dataset=None,
-    validation=None,
-    resume=False,
-    make=toy_segmenter,
-    **settings,
-):
-    """Train a toy model from weights and dropout that `model_seed` decides."""
-    keras.utils.set_random_seed(model_seed)
-    recipe = SegmentationRecipe(**{**SETTINGS, **settings})
-    return run.train(
-        make(),
-        dataset or toy_dataset(),
-        out,
-        recipe,
-        validation=validation,
-        resume=resume,
-    )
-
-
-def log_of(out):
-    with open(out / "log.csv") as file:
-        return list(csv.DictReader(file))
-
-
-def state_of(out, step):
-    with np.load(out / "checkpoints" / f"step_{step:08d}.npz") as file:
-        return {name: file[name] for name in file.files if name != "names"}
-
-
-def files_in(out):
-    """All files but TensorBoard's, whose names are the time."""
-    files = [p.relative_to(out) for p in out.rglob("*") if p.is_file()]
-    return sorted(str(p) for p in files if p.parts[0] != "tensorboard")
-
-
-def after_epoch(monkeypatch, epoch, action):
-    """Call `action(model)` when the checkpoint of an epoch has been written."""
-
-    class Patched(Checkpoint):
-        def on_epoch_end(self, this_epoch, logs=None):
-            super().on_epoch_end(this_epoch, logs)
-            if this_epoch == epoch:
-                action(self.model)
-
-    monkeypatch.setattr(run, "Checkpoint", Patched)
-
-
-def interrupt(model):
-    raise KeyboardInterrupt
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    path = train(out, validation=toy_dataset(2, seed=1))
-    assert path == out / "model.keras"
-    return out
 
 
 def test_run_leaves_settings_log_two_checkpoints_and_the_model(finished):
@@ -149,82 +69,9 @@ def test_validation_of_other_classes_is_refused_before_the_first_step(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_epoch_whose_validation_fails_is_not_lost(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("no such image")
-
-    monkeypatch.setattr(callbacks, "evaluate", fail)
-    with pytest.raises(OSError, match="no such image"):
-        train(tmp_path, validation=toy_dataset(2))
-    assert files_in(tmp_path) == ["checkpoints/step_00000002.npz", "run.json"]
-
-
-def test_run_that_ended_in_its_last_validation_is_scored_when_resumed(
-    tmp_path, monkeypatch
-):
-    validation = toy_dataset(3, seed=1)
-
-    def end(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks, "evaluate", end)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, validation=validation, steps=3)
-    monkeypatch.undo()
-    path = train(tmp_path, validation=validation, steps=3, resume=True)
-    scores = evaluate(load_model(path), validation)
-    rows = log_of(tmp_path)
-    assert [int(row["epoch"]) for row in rows] == [0, 1]
-    assert float(rows[-1]["val_miou"]) == pytest.approx(scores.miou)
-    analysis.training_curve(tmp_path / "log.csv", tmp_path / "curve.png")
-
-
 def test_last_validation_score_is_that_of_the_saved_model(finished):
     scores = evaluate(load_model(finished / "model.keras"), toy_dataset(2, seed=1))
     assert float(log_of(finished)[-1]["val_miou"]) == pytest.approx(scores.miou)
-
-
-@pytest.mark.parametrize(("damaged", "resumed_at"), [(False, 4), (True, 2)])
-def test_resumed_run_ends_where_an_uninterrupted_one_does_bit_for_bit(
-    damaged, resumed_at, finished, tmp_path, monkeypatch, capsys
-):
-    after_epoch(monkeypatch, 1, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
-    assert not (tmp_path / "model.keras").exists()
-    monkeypatch.undo()
-    if damaged:
-        newest = tmp_path / "checkpoints" / "step_00000004.npz"
-        newest.write_bytes(newest.read_bytes()[:-100])
-    train(tmp_path, model_seed=1, resume=True)
-    assert f"Resuming at step {resumed_at} of 5" in capsys.readouterr().out
-    for step in (4, 5):
-        expected, state = state_of(finished, step), state_of(tmp_path, step)
-        assert state.keys() == expected.keys()
-        for name in expected:
-            np.testing.assert_array_equal(state[name], expected[name])
-    saved = load_model(tmp_path / "model.keras").get_weights()
-    for a, b in zip(saved, load_model(finished / "model.keras").weights, strict=True):
-        np.testing.assert_array_equal(a, keras.ops.convert_to_numpy(b))
-    assert files_in(tmp_path) == files_in(finished)
-    rows = log_of(tmp_path)
-    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
-    # Without damage the second epoch is not run again: its loss is not known.
-    assert [bool(row["loss"]) for row in rows] == [True, damaged, True]
-
-
-@pytest.mark.slow
-def test_model_of_masks_is_trained_and_resumed(tmp_path, monkeypatch):
-    settings = {"make": toy_mask_segmenter, "validation": toy_dataset(2, seed=1)}
-    after_epoch(monkeypatch, 1, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, **settings)
-    monkeypatch.undo()
-    path = train(tmp_path, resume=True, **settings)
-    first, *_, last = log_of(tmp_path)
-    assert 0 < float(last["loss"]) < 2 * float(first["loss"])
-    scores = evaluate(load_model(path), settings["validation"])
-    assert float(last["val_miou"]) == pytest.approx(scores.miou, abs=1e-6)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, tmp_path):
@@ -323,86 +170,6 @@ def test_other_number_of_classes_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ValueError, match="3 classes and the data 4"):
         train(tmp_path / "run", dataset=four)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C as in a terminal: programs started in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_ends_the_run_after_the_next_batch(tmp_path, monkeypatch, capfd):
-    after_epoch(monkeypatch, 0, lambda _: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
-    assert "Ctrl-C again" in capfd.readouterr().err
-    assert len(log_of(tmp_path)) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_ends_the_last_validation_too(tmp_path):
-    class Interrupting(SegmentationDataset):
-        reads = 0
-
-        def __getitem__(self, index):
-            Interrupting.reads += 1
-            signal.raise_signal(signal.SIGINT)
-            return super().__getitem__(index)
-
-    validation = Interrupting.from_arrays(*zip(*toy_dataset(3), strict=True), CLASSES)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, validation=validation, steps=2)
-    assert Interrupting.reads == 1
-    assert files_in(tmp_path) == ["checkpoints/step_00000002.npz", "run.json"]
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
-    reached = []
-
-    def twice(model):
-        signal.raise_signal(signal.SIGINT)
-        reached.append("first")
-        signal.raise_signal(signal.SIGINT)
-        reached.append("second")
-
-    after_epoch(monkeypatch, 0, twice)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
-    assert reached == ["first"]
-
-
-def set_to_nan(model):
-    weight = model.trainable_variables[-1]  # of the classifier: no ReLU hides it
-    weight.assign(np.nan * keras.ops.convert_to_numpy(weight))
-
-
-def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
-    finished, tmp_path, monkeypatch
-):
-    after_epoch(monkeypatch, 0, set_to_nan)
-    with pytest.raises(FloatingPointError, match="longer finite at step 3") as error:
-        train(tmp_path)
-    last = tmp_path / "checkpoints" / "step_00000002.npz"
-    assert f"The last good checkpoint is {last}. Begin again" in str(error.value)
-    kept = ["checkpoints/step_00000002.npz", "log.csv", "run.json"]
-    assert files_in(tmp_path) == kept
-    monkeypatch.undo()
-    train(tmp_path, resume=True)
-    expected, state = state_of(finished, 5), state_of(tmp_path, 5)
-    for name in expected:
-        np.testing.assert_array_equal(state[name], expected[name])
-
-
-def test_weights_broken_by_the_very_last_step_make_no_model(tmp_path, monkeypatch):
-    after_epoch(monkeypatch, 2, set_to_nan)
-    with pytest.raises(FloatingPointError):
-        train(tmp_path)
-    assert not (tmp_path / "model.keras").exists()
 
 
 def test_the_seed_decides_the_data(tmp_path):
