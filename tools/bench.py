@@ -225,7 +225,7 @@ def environment(backend: str, threads: int, gpu: bool = False) -> dict[str, str]
         "TF_NUM_INTEROP_THREADS": threads,
         "PJRT_NPROC": threads,  # JAX, which has no setting of its own
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # see README.md
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # see docs/speed.md
     }
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and of pages in docs/ from results/*.csv.
+"""Writes the tables of README.md and of the pages in docs/ from results/*.csv.
 
 A table stands between the lines `<!-- table:NAME -->` and `<!-- end -->` and is made
 from results/NAME.csv, as tables.py says. Of repeated measurements the newest counts,
@@ -18,7 +18,7 @@ from pathlib import Path
 import bench
 from tables import TABLES
 
-PAGES = [bench.ROOT / p for p in ("README.md", "docs/datasets.md", "docs/mobile.md")]
+PAGES = [bench.ROOT / "README.md", *sorted((bench.ROOT / "docs").glob("*.md"))]
 MARKERS = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
