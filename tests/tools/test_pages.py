@@ -1,4 +1,4 @@
-"""README.md and docs/: their tables are those of results/, their links lead somewhere."""
+"""README.md and docs/: tables are those of results/, links lead somewhere."""
 
 import re
 
