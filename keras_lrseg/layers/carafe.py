@@ -33,13 +33,31 @@ def carafe(features, kernels, scale=1):
     Returns:
         List of maps (B, H, W, C).
 
+    Raises:
+        ValueError: for sizes that do not fit together.
+
     Reference: CARAFE (Wang et al., ICCV 2019), the reassembly module, with one group.
     """
+    _check_shapes(features, kernels, scale)
     if on_jax_cpu():
         from keras_lrseg.layers import jax_carafe
 
         return jax_carafe.carafe(_by_tiles, features, kernels, scale)
     return _by_tiles(features, kernels, scale)
+
+
+def _check_shapes(features, kernels, scale):
+    _, *size, taps = kernels.shape
+    if taps not in (9, 25):
+        raise ValueError(f"kernels expect 9 or 25 values a pixel. Received: {taps}")
+    small = [None if n is None else -(-n // scale) for n in size]
+    for x in features:
+        pairs = zip(x.shape[1:3], small, strict=True)
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            raise ValueError(
+                f"Kernels of {tuple(size)} pixels enlarge {tuple(small)} pixels by "
+                f"{scale}. Received a map of shape {tuple(x.shape)}"
+            )
 
 
 def _by_tiles(features, kernels, scale):

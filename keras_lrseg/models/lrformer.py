@@ -82,7 +82,9 @@ def _segmenter(variant):
             dtype=dtype,
         )
         decoder = LRDecoder(
-            decoder_channels or DECODER_CHANNELS[variant], name="decoder", dtype=dtype
+            DECODER_CHANNELS[variant] if decoder_channels is None else decoder_channels,
+            name="decoder",
+            dtype=dtype,
         )
         return make_segmenter(
             backbone,

@@ -66,7 +66,7 @@ def _segmenter(variant):
             dropout_rate = 0.0 if is_offset(classifier) else 0.1
         backbone = MSCANBackbone(**settings, input_shape=input_shape, dtype=dtype)
         decoder = HamburgerDecoder(
-            decoder_channels or DECODER_CHANNELS[variant],
+            DECODER_CHANNELS[variant] if decoder_channels is None else decoder_channels,
             seed=seed,
             name="decoder",
             dtype=dtype,

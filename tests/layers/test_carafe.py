@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_lrseg.layers import carafe
-from tests.helpers import normal, run
+from tests.helpers import normal, refused, run
 from tests.reference import assert_offseg, offseg_inputs
 
 
@@ -61,3 +61,16 @@ def test_maps_may_share_kernels():
         np.testing.assert_allclose(
             output, reassemble(x, kernels, 2), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels", "word"),
+    [
+        ((1, 5, 6, 2), (1, 10, 13, 9), "(10, 13) pixels enlarge (5, 7)"),
+        ((1, 4, 6, 2), (1, 10, 12, 9), "(1, 4, 6, 2)"),
+        ((1, 5, 6, 2), (1, 10, 12, 16), "9 or 25 values a pixel. Received: 16"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(shape, kernels, word):
+    with refused(word):
+        carafe([np.zeros(shape, "float32")], np.zeros(kernels, "float32"), 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_lrseg
-from keras_lrseg import LRFormerT, LRFormerTClassifier, models
+from keras_lrseg import LRFormerT, LRFormerTClassifier, SegNeXtT, models
 from keras_lrseg.backbones.lrformer import VARIANTS
 from keras_lrseg.layers import OffsetLearning
 from keras_lrseg.models.lrformer import DECODER_CHANNELS
@@ -163,6 +163,12 @@ def test_offset_learning_classifies(monkeypatch):
     assert isinstance(model.classifier, OffsetLearning)
     assert model.dropout_rate == 0.2
     check_trains_and_saves(fill(model), 40, 56)
+
+
+@pytest.mark.parametrize("model", [LRFormerT, SegNeXtT])
+def test_decoder_without_channels_is_refused(model):
+    with pytest.raises(ValueError, match=r"positive integer|multiples of 32"):
+        model(5, decoder_channels=0)
 
 
 def test_unknown_classifier_is_refused_with_the_valid_ones():
