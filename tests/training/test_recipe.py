@@ -1,5 +1,6 @@
 """Recipes: their numbers, what a person may type, and the files under recipes/."""
 
+import ast
 import dataclasses
 import math
 import pathlib
@@ -125,6 +126,25 @@ def test_rows_are_variants_of_the_base():
     expected = dataclasses.replace(RECIPE, model="OffSegT", expected=1.0, seed=2)
     assert rows["OffSegT+offset"] == expected
     assert rows["A/b"].model == "A"
+
+
+@pytest.mark.parametrize(
+    "name", ["ade20k", "cityscapes", "coco_stuff", "pascal_context"]
+)
+def test_rows_expect_what_the_table_of_their_page_says(name):
+    path = ROOT / "recipes" / f"{name}.py"
+    page = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    figures = r" +[\d.]+ M +(?:[\d.]+ G +)?([\d.]+)"
+    table = {}
+    for model, score, with_offset in re.findall(
+        rf"([A-Z][\w/]+){figures}(?:{figures})?", page
+    ):
+        table[model] = float(score)
+        if with_offset:
+            table[f"{model}+offset"] = float(with_offset)
+    assert len(table) >= 6
+    recipes = load_recipes(path)
+    assert {model: recipes[model].expected for model in table} == table
 
 
 def test_short_run_warms_up_for_a_tenth():
