@@ -33,13 +33,13 @@ def resolve(path) -> pathlib.Path:
     path = pathlib.Path(path)
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
-            f"weights expects a file that ends in one of {', '.join(SUFFIXES)}. "
+            f"A model or its weights are a file that ends in {', '.join(SUFFIXES)}. "
             f"Received: {path}"
         )
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no weight file {path}. Nothing is downloaded unless the address "
-            'starts with "hf://".'
+            f"There is no file {path}. Nothing is downloaded unless the address starts "
+            'with "hf://".'
         )
     return path
 

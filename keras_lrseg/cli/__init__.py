@@ -16,6 +16,7 @@ from keras_lrseg.cli import (
     profile,
     train,
 )
+from keras_lrseg.data.layouts import WrongLayout
 
 VERBS = {
     "train": train,
@@ -55,13 +56,18 @@ def _warning(message, *_, **__):
 
 
 def _expected(error):
-    """One line about an error that the user can mend; None for any other."""
+    """One line about an error that the user can mend; None for any other.
+
+    Only what lists the places of a data set has several.
+    """
     # What a dataset's own reader raises inside tf.data arrives as TensorFlow's error.
     from_stream = type(error).__name__ in ("InvalidArgumentError", "UnknownError")
     kinds = (ValueError, OSError, ImportError, FloatingPointError)
     if not isinstance(error, kinds) and not from_stream:
         return None
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, WrongLayout):
+        return text
     if from_stream and (found := re.search(r"(?:\w*Error|CorruptFile): (.+)", text)):
         return found[1]  # the reader's own message, not what had caused it
     lines = text.splitlines()

@@ -103,6 +103,13 @@ def _check_options(arguments):
     """Refuse options that miss another one, or would have no effect."""
     if bool(arguments.images) != bool(arguments.masks):
         raise ValueError("Scores need both --images and --masks.")
+    both = arguments.calibration and arguments.images
+    if both and not (arguments.to == "tflite" and arguments.precision == "int8"):
+        raise ValueError(
+            f"--calibration has no effect beside --images with --to {arguments.to} "
+            f"--precision {arguments.precision}: the file is compared on those. Leave "
+            "out one of them."
+        )
     if arguments.to == "tflite":
         return
     for option, given in (
@@ -113,8 +120,3 @@ def _check_options(arguments):
             raise ValueError(
                 f"{option} is for --to tflite only. Received: --to {arguments.to}"
             )
-    if arguments.calibration and arguments.images:
-        raise ValueError(
-            f"--calibration has no effect beside --images with --to {arguments.to}, "
-            "which compares on those. Leave out one of them."
-        )

@@ -101,7 +101,14 @@ def run(arguments):
 
     recipe = _recipe(arguments)
     if arguments.dry_run:
-        print(training.plan(recipe, arguments.out))
+        print(
+            training.plan(
+                recipe,
+                arguments.out,
+                resume=arguments.resume,
+                distribution=arguments.distribution,
+            )
+        )
         return
     training.launch(
         recipe,
@@ -159,4 +166,6 @@ def _typed(arguments, kind):
         if not equals:
             raise ValueError(f"--set expects KEY=VALUE. Received: {item!r}")
         settings[key] = value
+    if twice := sorted(values.keys() & settings.keys()):
+        raise ValueError(f"{', '.join(twice)}: typed twice, as an option and in --set.")
     return {**values, **kind.parse(settings)}

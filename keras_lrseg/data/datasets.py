@@ -11,7 +11,7 @@ import numpy as np
 from keras_lrseg.data.class_names import read_classes
 from keras_lrseg.data.dataset import SegmentationDataset
 from keras_lrseg.data.files import IMAGE_SUFFIXES, UNKNOWN_LABEL
-from keras_lrseg.data.layouts import Files, Layout, expectation
+from keras_lrseg.data.layouts import Files, Layout, WrongLayout, expectation
 
 IGNORED = 255
 
@@ -151,7 +151,7 @@ def load_dataset(name: str, root: str | Path, split: str) -> SegmentationDataset
     tries = [Files(layout, root, folder) for layout in info.layouts]
     best = min(tries, key=lambda files: files.share_unpaired)
     if best.share_unpaired == 1 and not (best.found and best.not_there):
-        raise FileNotFoundError(expectation(f"{name}/{split}", info.page, tries))
+        raise WrongLayout(expectation(f"{name}/{split}", info.page, tries))
     best.check()
     if len(best.images) != published:
         warnings.warn(

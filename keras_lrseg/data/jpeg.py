@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lrseg.data.files import Record, load_image, opened, required
 
+END = b"\xff\xd9"  # the marker at the end of an image
 MARGIN = 8
 """Pixels decoded around a part. Colours are stored at half the size: without its
 neighbours a part's edge would differ from the whole image, up to three pixels deep."""
@@ -33,7 +34,10 @@ def load_lazily(path: str | Path | Record) -> np.ndarray | Jpeg:
         # MPO: a JPEG with a second picture behind it, as phones write.
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             image.fp.seek(0)
-            return Jpeg(image.fp.read(), (image.height, image.width, 3))
+            content = image.fp.read()
+            # A truncated file is refused, whichever part of it is wanted.
+            if content.endswith(END):
+                return Jpeg(content, (image.height, image.width, 3))
     return load_image(path)
 
 
@@ -47,7 +51,7 @@ def decode_part(
         name: of the file, for messages.
 
     Returns: uint8 (h, w, 3), RGB, to the bit those of `load_image`.
-    Raises: CorruptFile; for damage in other parts not always.
+    Raises: CorruptFile; for damage in the middle of other parts not always.
     """
     tf = required("tensorflow")
     start = np.maximum(first - MARGIN, 0)

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 
 
+class WrongLayout(FileNotFoundError):
+    """Nothing of a data set is where it should be; the message has a line a place."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where files lie below the root; `{split}` stands for the split's folder.

@@ -1,9 +1,10 @@
 """Batches of images and masks for `model.fit`, as tf.data on every Keras backend.
 
 Pairs are read by the dataset itself, in threads that let go of Python's lock while they
-decode: training and evaluation see the same pixels, and a bad file raises the same
-error, with its name, in both. The mask comes first, since it decides about the crop; of
-a JPEG only what the crop needs is decoded then.
+decode: training and evaluation see the same pixels, and a file that cannot be used
+raises the same error, with its name, in both. The mask comes first, since it decides
+about the crop; of a JPEG only what the crop needs is decoded then, and bytes that are
+damaged elsewhere are not looked at.
 """
 
 from __future__ import annotations

@@ -95,6 +95,11 @@ class Interface:
                 f"Received: {self.size[0]}×{self.size[1]}; give "
                 f"size=({height}, {width}) (--size {height} {width})"
             )
+        if self.full_size and not is_segmenter(model):
+            raise ValueError(
+                "An image classifier gives no maps that could have the images' size. "
+                "Leave out full_size (--full-size)."
+            )
         too_many = is_segmenter(model) and model.num_classes > 256
         if self.output == "labels" and too_many:
             raise ValueError(

@@ -130,8 +130,14 @@ class Log(keras.callbacks.Callback):
         self.rows = []
         if first_epoch and path.exists():
             with open(path, newline="") as file:
-                rows = csv.DictReader(file)
+                rows = list(csv.DictReader(file))
+            try:
                 self.rows = [row for row in rows if int(row["epoch"]) < first_epoch]
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path} is no log of a run ({error!r}). Remove it: the run can be "
+                    "resumed without, only the curve of what was is lost."
+                ) from None
 
     def has(self, epoch):
         """Whether the file already holds an epoch that is not written again."""

@@ -1,7 +1,8 @@
 """The whole state of a training run in one file, written whole or not at all.
 
 Keras's own backup leaves out the state of random generators, so a resumed run with
-dropout would end elsewhere. Here every variable of model and optimizer is kept.
+dropout would end elsewhere. Here every variable of model and optimizer is kept, and
+PyTorch's own generators, from which Keras's `Dropout` draws there.
 """
 
 import json
@@ -15,6 +16,8 @@ import numpy as np
 
 from keras_lrseg.data import atomic_path
 
+# What reading a damaged file raises, and one that holds something else.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 KEEP = 2  # one more than needed: a damaged file falls back to the one before
 
 
@@ -55,8 +58,11 @@ def save_state(model, path: pathlib.Path, step: int) -> None:
         for i, variable in enumerate(all_variables(model))
     }
     names = json.dumps([v.path for v in all_variables(model)])
+    arrays.update(step=step, names=names)
+    for name, (get, _) in _generators().items():
+        arrays[name] = get().numpy()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, step=step, names=names, **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
 
@@ -83,11 +89,12 @@ def restore_latest(model, folder) -> int:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            step, names = int(arrays["step"]), json.loads(str(arrays["names"]))
+        except DAMAGE as error:
             print(f"{path} is damaged ({error}); trying the one before.", flush=True)
             continue
-        _assign(model, arrays, path)
-        return int(arrays["step"])
+        _assign(model, arrays, names, path)
+        return step
     if paths:
         raise ValueError(
             f"No checkpoint in {folder} can be read. Start again in another folder."
@@ -95,9 +102,8 @@ def restore_latest(model, folder) -> int:
     return 0
 
 
-def _assign(model, arrays, path):
+def _assign(model, arrays, names, path):
     variables = all_variables(model)
-    names = json.loads(str(arrays["names"]))
     same = len(names) == len(variables) and all(
         arrays[f"{i:05d}"].shape == tuple(v.shape) for i, v in enumerate(variables)
     )
@@ -108,6 +114,22 @@ def _assign(model, arrays, path):
         )
     for i, variable in enumerate(variables):
         variable.assign(arrays[f"{i:05d}"])
+    for name, (_, set_state) in _generators().items():
+        if name in arrays:
+            set_state(keras.ops.convert_to_tensor(arrays[name]).cpu())
+
+
+def _generators():
+    """PyTorch's generators by name: functions that get and set their state."""
+    if keras.config.backend() != "torch":
+        return {}
+    import torch
+
+    generators = {"torch_cpu": (torch.get_rng_state, torch.set_rng_state)}
+    if torch.cuda.is_available():
+        cuda = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+        generators["torch_cuda"] = cuda
+    return generators
 
 
 def all_variables(model) -> list:

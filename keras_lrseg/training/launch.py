@@ -12,6 +12,7 @@ from keras_lrseg import analysis
 from keras_lrseg.data import SegmentationDataset, save_image
 from keras_lrseg.training.checkpoint import checkpoints_in
 from keras_lrseg.training.distribution import distribute
+from keras_lrseg.training.precision import check_precision
 from keras_lrseg.training.recipe import Recipe
 from keras_lrseg.training.run import check_free, train
 
@@ -78,6 +79,8 @@ def launch(
         model = (recipe if fresh else _without_weights(recipe)).build(
             dataset.num_classes
         )
+        devices.share(recipe.batch_size // recipe.accumulation_steps)
+        check_precision(model)
         if skip_corrupt:
             dataset = _readable(dataset, progress(), devices)
             validation = validation and _readable(validation, progress(), devices)

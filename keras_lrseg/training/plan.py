@@ -1,12 +1,15 @@
 """What a training would do and cost, before it is started."""
 
 import dataclasses
+import json
 import pathlib
 
 from keras_lrseg import analysis
 from keras_lrseg.evaluation import TestSettings
+from keras_lrseg.training.checkpoint import checkpoints_in
+from keras_lrseg.training.distribution import distribute
 from keras_lrseg.training.recipe import Recipe
-from keras_lrseg.training.run import check_free
+from keras_lrseg.training.run import check_free, check_settings
 from keras_lrseg.training.segmentation import SegmentationRecipe
 
 CLASSES = 150  # counted with where the data's number is not known yet
@@ -17,7 +20,13 @@ BYTES_PER_WEIGHT = 16
 KEPT_PER_ACTIVATION = 3.5
 
 
-def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
+def plan(
+    recipe: Recipe,
+    out: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    distribution: str | None = None,
+) -> str:
     """Describe a training: the recipe, its cost, its files, and what is missing.
 
     Neither the data nor the initial weights need to be there.
@@ -25,6 +34,7 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
     Args:
         recipe: with a model.
         out: folder of the run.
+        resume, distribution: as `launch` will have them.
     """
     classes = recipe.num_classes() or _classes_found(recipe)
     bare = dataclasses.replace(recipe, weights=None, backbone_weights=None)
@@ -37,6 +47,9 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
             value = recipe.warmup
         lines.append(f"  {name:20} {value}")
     guess = "" if classes else f" (with {CLASSES} classes: the data's are not known)"
+    devices, missing = _devices(recipe, distribution)
+    where = "one device" if devices == 1 else f"each of {devices} devices"
+    memory = _memory(recipe, cost, devices)
     # A backward pass multiplies twice as often as a forward pass.
     step = 3 * recipe.batch_size * cost.flops
     lines += [
@@ -45,8 +58,8 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
         f"  FLOPs of an image    {cost.flops / 1e9:.2f} G forward",
         f"  FLOPs of a step      {step / 1e12:.3g} T, of all steps "
         f"{step * recipe.steps / 1e18:.3g} E",
-        f"  memory               about {_memory(recipe, cost) / 2**30:.1f} GiB on one "
-        "device, within a factor of 1.5",
+        f"  memory               about {memory / 2**30:.1f} GiB on {where}, within a "
+        "factor of 1.5",
         "files",
     ]
     out = pathlib.Path(out)
@@ -62,7 +75,12 @@ def plan(recipe: Recipe, out: str | pathlib.Path) -> str:
     if isinstance(recipe, SegmentationRecipe):
         files.append(("contact_sheet.png", "predictions, with validation images"))
     lines += [f"  {out / name}: {what}" for name, what in files]
-    missing = [*recipe.missing_weights(), *recipe.missing_data(), *_taken(out)]
+    if not (resume and checkpoints_in(out / "checkpoints")):
+        missing += recipe.missing_weights()
+    missing += recipe.missing_data()
+    missing += _refused(check_free, out, resume)
+    if resume:
+        missing += _refused(check_settings, out, _comparable(recipe))
     lines += ["missing", *(f"  {line}" for line in missing or ["nothing"])]
     return "\n".join(lines)
 
@@ -75,18 +93,35 @@ def _classes_found(recipe):
         return None  # `missing_data` says why
 
 
-def _taken(out):
-    """What keeps the folder from taking a new run."""
+def _devices(recipe, distribution):
+    """Among how many devices a batch is divided, and what keeps it from being."""
     try:
-        check_free(out, resume=False)
+        with distribute(distribution) as devices:
+            devices.share(recipe.batch_size // recipe.accumulation_steps)
+            return devices.parts, []
+    except ValueError as error:
+        return 1, [str(error)]
+
+
+def _comparable(recipe):
+    """The settings that `run.json` has as the recipe has them."""
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    settings.pop("classifier", None)  # a run keeps the name of what was built
+    return settings
+
+
+def _refused(check, *arguments):
+    """What a check raises, as a list."""
+    try:
+        check(*arguments)
     except ValueError as error:
         return [str(error)]
     return []
 
 
-def _memory(recipe, cost):
-    """Bytes of one training step, roughly."""
-    images = recipe.batch_size // recipe.accumulation_steps
+def _memory(recipe, cost, devices):
+    """Bytes of one training step on each device, roughly."""
+    images = recipe.batch_size // recipe.accumulation_steps / devices
     size = 4 if recipe.precision == "float32" else 2
     activations = KEPT_PER_ACTIVATION * size * images * cost.activations
     return BYTES_PER_WEIGHT * cost.params + activations

@@ -89,7 +89,7 @@ def train(
     _check_classes(model, dataset, validation)
     check_free(out, resume)
     settings = _settings(model, dataset, recipe)
-    _check_settings(out, settings, may_differ)
+    check_settings(out, settings, may_differ)
     model.classes = dataset.classes
     model.palette = getattr(dataset, "palette", None)
     model.compile(
@@ -246,8 +246,8 @@ def check_free(out: pathlib.Path, resume: bool) -> None:
         )
 
 
-def _check_settings(out, settings, may_differ):
-    """Raise if `out` holds another run."""
+def check_settings(out: pathlib.Path, settings: dict, may_differ=()) -> None:
+    """Raise a ValueError that names the settings which the run in `out` has not."""
     path = out / "run.json"
     if not path.exists():
         return

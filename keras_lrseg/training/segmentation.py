@@ -51,6 +51,13 @@ class SegmentationRecipe(Recipe):
             raise ValueError(
                 f"crop expects at least {MIN_SIZE} pixels a side. Received: {self.crop}"
             )
+        of_folders = "images", "masks", "val_images", "val_masks", "classes"
+        without_effect = ("root",) if self.dataset == "folders" else of_folders
+        if given := [name for name in without_effect if getattr(self, name)]:
+            raise ValueError(
+                f"{', '.join(given)}: of no effect with dataset={self.dataset!r}. "
+                "Public data sets have a root, folders of your own the others."
+            )
         data.check_augmentation(self.scale, self.short_side, self.max_class_share)
         if self.dropout_rate is not None:
             self._check_range("dropout_rate", 0, 1)

@@ -34,6 +34,10 @@ def folder(tmp_path):
         (f"{SAVED_MODEL} --allow-any-operator", "--allow-any-operator saved_model"),
         (f"{ONNX} --precision float16", "--precision float16 --to onnx"),
         (f"{ONNX} {TOY} --calibration {{toy}}", "--calibration --images --to onnx"),
+        (
+            f"{MISSING} --out {{folder}}/m.tflite {TOY} --calibration {{toy}}",
+            "--calibration --images --precision float32",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_model_is_read(
@@ -61,19 +65,23 @@ def test_model_of_fixed_size_says_which(folder, monkeypatch):
     assert "--size 64 64" in line
 
 
-def test_classifier_has_no_masks_to_score(folder, toy, monkeypatch):
+def test_classifier_has_no_masks_to_score_and_no_map_to_enlarge(
+    folder, toy, monkeypatch
+):
     head = keras.layers.Conv2D(8, 1)
     model = filled(
         ImageClassifier, backbone=tiny_backbone(), num_classes=1000, head=head
     )
     model.save(folder / "classifier.keras")
     monkeypatch.setattr(export, "convert", None)
-    line = refusal(
-        f"export {folder}/classifier.keras --size 64 64 {TOY.format(toy=toy)} "
-        f"--out {folder}/m.tflite"
-    )
-    assert "classifier" in line
-    assert "--images, --masks" in line
+    command = f"export {folder}/classifier.keras --size 64 64 --out {folder}/m.tflite"
+    for options, words in (
+        (TOY.format(toy=toy), "--images, --masks"),
+        ("--full-size", "full_size (--full-size)"),
+    ):
+        line = refusal(f"{command} {options}")
+        assert "classifier" in line
+        assert words in line
 
 
 def test_onnx_file_is_compared_on_the_images_of_calibration(folder, toy):

@@ -138,10 +138,6 @@ EXPECTED = {
         f"{TRAIN} {TOY} --out {{bad}}/run --resume",
         "bad0/run settings steps",
     ),
-    "train: data by --set": (
-        f"{TRAIN} --set dataset=camvid --set root={{bad}}",
-        "bad0 camvid/train",
-    ),
     "train: crop below 32": (f"{TRAIN} {TOY} --crop 24 64", "24 32"),
     "evaluate: missing model": (f"evaluate {{bad}}/none.keras {TOY}", "none.keras"),
     "evaluate: no model": (f"evaluate {{bad}}/text.keras {TOY}", "text.keras"),
@@ -297,6 +293,16 @@ def test_expected_error_is_one_line_and_leaves_nothing_behind(case, bad, toy, tm
     assert "Traceback" not in printed
     assert not out.exists() or files_in(out) == []
     assert files_in(bad) == before
+
+
+def test_places_of_a_data_set_have_a_line_each(bad, tmp_path):
+    command = f"{TRAIN} --set dataset=camvid --set root={{bad}}"
+    status, _, err = call(command.format(bad=bad, out=tmp_path / "out"))
+    assert status == 2
+    first, *places, last = err.splitlines()
+    assert f"no images with masks of camvid/train in {bad}" in first
+    assert "  train/images/*.png" in "\n".join(places)
+    assert last.startswith("It holds: ")
 
 
 def test_file_that_the_training_stream_cannot_read_is_named(tmp_path):

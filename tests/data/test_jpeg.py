@@ -61,16 +61,29 @@ def test_other_files_are_decoded_at_once(tmp_path, picture, name, mode):
     np.testing.assert_array_equal(load_lazily(path), load_image(path))
 
 
-def test_damage_is_named(tmp_path, picture):
+@pytest.mark.parametrize("length", [20, -2000, -3])
+def test_truncated_file_is_named(tmp_path, picture, length):
     path = tmp_path / "a.jpg"
     picture.save(path)
-    content = path.read_bytes()[:-2000]
-    jpeg = Jpeg(content, (HEIGHT, WIDTH, 3))
-    with pytest.raises(CorruptFile, match=r"Cannot read the image photo\.jpg: .*trunc"):
-        decode_part(jpeg, np.array([90, 0]), np.array([97, 100]), "photo.jpg")
-    path.write_bytes(content[:20])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(CorruptFile, match=r"Cannot read the image .*a\.jpg"):
         load_lazily(path)
+
+
+def test_damage_in_the_part_is_named(tmp_path, picture):
+    path = tmp_path / "a.jpg"
+    picture.save(path)
+    jpeg = Jpeg(path.read_bytes()[:-2000], (HEIGHT, WIDTH, 3))
+    with pytest.raises(CorruptFile, match=r"Cannot read the image photo\.jpg: .*trunc"):
+        decode_part(jpeg, np.array([90, 0]), np.array([97, 100]), "photo.jpg")
+
+
+def test_bytes_behind_the_end_are_no_damage(tmp_path, picture):
+    path = tmp_path / "a.jpg"
+    picture.save(path)
+    whole = load_image(path)
+    path.write_bytes(path.read_bytes() + b"more")
+    np.testing.assert_array_equal(load_lazily(path), whole)
 
 
 def test_stream_of_files_is_that_of_decoded_images(folders):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image
 
 from keras_lrseg.checkpoints import load_model
 from keras_lrseg.cli import main
+from keras_lrseg.training import launch
+from keras_lrseg.training.distribution import Devices
 from tests.training.toys import toy_dataset
 
 BACKEND = keras.config.backend()
@@ -112,6 +115,33 @@ def test_dry_run_prints_the_plan_and_writes_nothing(camvid, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_dry_run_of_what_is_to_be_resumed(camvid, tmp_path, capsys):
+    assert train(camvid, tmp_path) == 0
+    for arguments, words in (
+        ([], "already holds a run"),
+        (["--resume"], "missing\n  nothing"),
+        (["--resume", "--set", "seed=5"], "has other settings: seed (was 0, now 5)"),
+    ):
+        assert train(camvid, tmp_path, "--dry-run", *arguments) == 0
+        assert words in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
+def test_batch_is_divided_before_the_images_are_read(
+    camvid, tmp_path, capsys, monkeypatch
+):
+    three = Devices()
+    three.parts = 3
+    monkeypatch.setattr(
+        sys.modules[launch.__module__], "distribute", lambda _: nullcontext(three)
+    )
+    assert train(camvid, tmp_path / "run") == 2
+    printed = capsys.readouterr()
+    assert "multiple of 3, the number of devices. Received: 4" in printed.err
+    assert "Checking" not in printed.out
+
+
+@pytest.mark.filterwarnings("ignore:Found .* images of camvid")
 @pytest.mark.parametrize(
     ("arguments", "model", "words"),
     [
@@ -119,7 +149,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(camvid, tmp_path, capsys):
         ([], "Toy/trained", "trained on ImageNet-1K. Type --set backbone_weights=FILE"),
         (["--set", "stepz=3"], "Toy", "no setting 'stepz'. Choose from"),
         (["--set", "steps"], "Toy", "--set expects KEY=VALUE. Received: 'steps'"),
-        (["--set", "root=none"], "Toy", "Type --set root=DIR, the folder of camvid"),
+        (["--set", "root="], "Toy", "root: typed twice, as an option and in --set"),
+        (["--images", "x"], "Toy", "images: of no effect with dataset='camvid'"),
     ],
 )
 def test_what_keeps_a_recipe_from_starting_is_one_line(

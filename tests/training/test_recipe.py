@@ -38,8 +38,8 @@ RECIPE = SegmentationRecipe(
         ("photometric", "no", False),
         ("crop", "480,512", (480, 512)),
         ("scale", "0.5,1.5", (0.5, 1.5)),
-        ("root", "/data/x", "/data/x"),
-        ("root", "none", None),
+        ("images", "/data/x", "/data/x"),
+        ("images", "none", None),
         ("global_clipnorm", "none", None),
         ("global_clipnorm", "35", 35.0),
         ("short_side", "640", 640),
@@ -228,6 +228,13 @@ def test_plan_needs_neither_data_nor_weights(tmp_path):
     assert "No such folder: /nowhere" in text
     assert f"{tmp_path / 'run' / 'model.keras'}: the trained model" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_plan_is_that_of_the_devices(tmp_path):
+    recipe = dataclasses.replace(RECIPE, dataset="ade20k", root="/nowhere")
+    text = plan(recipe, tmp_path, distribution="horovod")
+    assert "GiB on one device" in text
+    assert "distribution expects one of none, data, model" in text.partition("miss")[2]
 
 
 def test_plan_of_masks_counts_their_decoders(tmp_path):
