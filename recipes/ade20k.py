@@ -46,7 +46,7 @@ and none where nobody published one. We have trained none of these to the end.
 
 from dataclasses import replace
 
-from keras_lrseg.evaluation import TestSettings, paper_settings
+from keras_lrseg.evaluation import paper_settings
 from keras_lrseg.training import SegmentationRecipe, recipe_rows
 
 LRFORMER = SegmentationRecipe(
@@ -86,14 +86,14 @@ QUERIES = replace(
     head_multiplier=1.0,
     backbone_multiplier=0.1,
     global_clipnorm=None,  # each row has its own
-    test=TestSettings(512, 2048, pad=32),
+    test=paper_settings("ade20k", "Mask2Former"),
 )
 QUERIES_640 = replace(
     QUERIES,
     initial="ImageNet-22K",
     crop=(640, 640),
     short_side=640,
-    test=TestSettings(640, 2560, pad=32),
+    test=paper_settings("ade20k", "Mask2FormerL"),
 )
 
 COLUMNS = "drop_path_rate expected"

@@ -62,7 +62,7 @@ def _add_settings(group):
         "--paper",
         metavar="FAMILY",
         help="with --dataset: as the papers test LRFormer, LRFormerL, OffSeg, "
-        "SegFormer or SegNeXt; options below change it",
+        "SegFormer, SegNeXt, Mask2Former or Mask2FormerL; options below change it",
     )
     group.add_argument(
         "--short-side", type=positive, help="resize to the largest size within this"

@@ -106,6 +106,7 @@ _CITYSCAPES = TestSettings(1024, 2048, window=(1024, 1024), stride=(768, 768))
 _CONTEXT = TestSettings(520, 520, window=(480, 480), stride=(320, 320))
 _UNALIGNED_512 = TestSettings(512, 2048)
 _PADDED_512 = TestSettings(512, 2048, pad=32)
+_PADDED_640 = TestSettings(640, 2560, pad=32)
 
 PAPER_SETTINGS = {
     "ade20k": {
@@ -114,6 +115,8 @@ PAPER_SETTINGS = {
         "OffSeg": _SLIDE_512,
         "SegFormer": _UNALIGNED_512,
         "SegNeXt": _PADDED_512,
+        "Mask2Former": _PADDED_512,
+        "Mask2FormerL": _PADDED_640,
     },
     "cityscapes": {"LRFormer": _CITYSCAPES, "OffSeg": _CITYSCAPES},
     "coco_stuff": {
@@ -127,7 +130,8 @@ PAPER_SETTINGS = {
 """The papers' tests, single scale, by data set and family.
 
 "OffSeg" holds for OffSeg, for SegFormer with Offset Learning, and for every model of
-that paper where no other family is listed; "SegFormer" is the paper's baseline. Crop
+that paper where no other family is listed; "SegFormer" is the paper's baseline.
+"Mask2Former" holds for LRFormer+ too, "Mask2FormerL" for those trained at 640. Crop
 and stride are the authors'. The sides before the window are those of mmsegmentation's
 data sets, and the stride on Cityscapes for LRFormer is that of SegFormer, whose way of
 testing LRFormer's authors follow.
@@ -139,8 +143,8 @@ def paper_settings(dataset: str, family: str) -> TestSettings:
 
     Args:
         dataset: a key of `PAPER_SETTINGS`, for example "ade20k".
-        family: "LRFormer", "LRFormerL" (at 640 pixels), "OffSeg", "SegFormer" or
-            "SegNeXt".
+        family: "LRFormer", "LRFormerL" (at 640 pixels), "OffSeg", "SegFormer",
+            "SegNeXt", "Mask2Former" or "Mask2FormerL".
 
     Raises:
         ValueError: if there are none; it lists those there are.

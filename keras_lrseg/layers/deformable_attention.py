@@ -172,7 +172,8 @@ def two_pixels(position, size):
     ):
         # Before the cast, for positions that no integer holds.
         inside = ops.logical_and(pixel >= 0, pixel < ops.cast(size, "float32"))
-        index = ops.clip(ops.cast(pixel, "int32"), 0, size - 1)
+        # From 1 on: TFLite's converter takes 0..6 for ReLU6, which integers have not.
+        index = ops.clip(ops.cast(pixel, "int32") + 1, 1, size) - 1
         pixels.append((index, ops.where(inside, weight, 0.0)))
     return pixels
 

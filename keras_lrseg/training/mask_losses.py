@@ -98,6 +98,12 @@ class MaskClassificationLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None, seed=None):
         if sample_weight is not None:
             raise ValueError(f"{type(self).__name__} takes no sample_weight.")
+        if not isinstance(y_pred, (list, tuple)):
+            raise ValueError(
+                f"{type(self).__name__} expects the predictions of a "
+                "MaskClassificationSegmenter. For logits of pixels take "
+                f"SegmentationCrossEntropy. Received: shape {tuple(y_pred.shape)}"
+            )
         shape = (ops.shape(y_true)[0], sum(self.parts), 2)
         points = keras.random.uniform(shape, seed=seed)
         return super().__call__(y_true, [points, *y_pred])

@@ -75,6 +75,8 @@ def test_papers_test_the_data_sets_there_are():
     assert set(evaluation.PAPER_SETTINGS) <= set(DATASETS)
     ade = evaluation.paper_settings("ade20k", "LRFormer")
     assert (ade.short_side, ade.long_side, ade.align) == (512, 2048, 32)
+    large = evaluation.paper_settings("ade20k", "Mask2FormerL")
+    assert (large.short_side, large.long_side, large.pad) == (640, 2560, 32)
     city = evaluation.paper_settings("cityscapes", "OffSeg")
     assert (city.window, city.stride) == ((1024, 1024), (768, 768))
 

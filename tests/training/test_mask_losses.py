@@ -173,6 +173,13 @@ def test_weights_of_samples_are_refused():
         MaskClassificationLoss()(labels_of((0,), (1,)), predictions_of("a"), [1.0])
 
 
+def test_logits_of_pixels_are_refused():
+    with pytest.raises(
+        ValueError, match=r"For logits of pixels .* shape \(2, 3, 3, 5\)"
+    ):
+        MaskClassificationLoss()(labels_of((0,), (1,)), np.zeros((2, 3, 3, 5)))
+
+
 def test_config_round_trip():
     loss = MaskClassificationLoss(mask_weight=3.0, num_points=7, ignore_class=0)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
