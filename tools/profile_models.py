@@ -5,16 +5,18 @@
 Only shapes are traced, so the result depends on neither machine nor backend.
 "SegNeXtT-offset" is SegNeXtT with Offset Learning in place of the 1×1 convolution,
 "LRFormerS-128" LRFormerS with that width of the decoder, "OffSegT-128" besides with the
-1×1 convolution, as in the paper's Table 7. Of OffSeg's family the figures
-of the authors' code are there too: the published FLOPs of OffSeg count convolutions
-only.
+1×1 convolution, as in the paper's Table 7; "LRFormerS+OCR" has that decoder. Of
+OffSeg's family the figures of the authors' code are there too: the published FLOPs of
+OffSeg count convolutions only.
 """
 
 import argparse
 import csv
 import pathlib
+from collections.abc import Callable
 
 from bench import RESULTS
+from study import STUDIES
 
 from keras_lrseg import models
 from keras_lrseg.analysis import profile
@@ -49,6 +51,11 @@ LRFORMER = (
     ("LRFormerS-512", *ADE, "11", None, 50.3),
     ("LRFormerS-768", *ADE, "11", None, 78.5),
     ("LRFormerS-1024", *ADE, "11", None, 116.9),
+    *(
+        (f"LRFormerS+{name}", *ADE, "10", None, None)
+        for name in ("OCR", "PPM", "DA", "CC")
+    ),
+    ("SegFormerB2+LRDecoder", *ADE, "10", None, None),
     ("LRFormerTPlus", *ADE, "13", 31, 53),
     ("LRFormerSPlus", *ADE, "13", 48, 70),
     ("LRFormerBPlus", *ADE, "13", 80, 94),
@@ -136,12 +143,21 @@ def write(table: tuple, out: pathlib.Path) -> None:
             settings = {"classifier": classifier} if classifier else {}
             if classifier.isdigit():
                 settings = {"decoder_channels": int(classifier), "classifier": "pixel"}
-            model = models.make(name, num_classes=classes, **settings)
+            if "+" in label:
+                model = combined(label)(classes)
+            else:
+                model = models.make(name, num_classes=classes, **settings)
             result = profile(model, size)
             counts = [getattr(result, count) for count in COUNTS]
             counts.append(result.parts["backbone"].attention_flops)
             writer.writerow((label, classes, *size, *counts, *published))
             print(f"{label} at {size[0]}x{size[1]}: {result.flops / 1e9:.2f} G")
+
+
+def combined(label: str) -> Callable:
+    """What makes "LRFormerS+OCR", a configuration of the study of decoders."""
+    name = label.partition("+")[2]
+    return STUDIES["decoders"].models[{"LRDecoder": "B2 + LRDecoder"}.get(name, name)]
 
 
 if __name__ == "__main__":
