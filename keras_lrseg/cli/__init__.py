@@ -16,7 +16,6 @@ from keras_lrseg.cli import (
     profile,
     train,
 )
-from keras_lrseg.data.layouts import WrongLayout
 
 VERBS = {
     "train": train,
@@ -66,7 +65,7 @@ def _expected(error):
     if not isinstance(error, kinds) and not from_stream:
         return None
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, WrongLayout):
+    if type(error).__name__ == "WrongLayout":  # its module may not be importable
         return text
     if from_stream and (found := re.search(r"(?:\w*Error|CorruptFile): (.+)", text)):
         return found[1]  # the reader's own message, not what had caused it
