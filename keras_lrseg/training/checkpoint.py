@@ -45,6 +45,49 @@ class Checkpoint(keras.callbacks.Callback):
             old.unlink()
 
 
+class SameGenerators(keras.callbacks.Callback):
+    """Begin an epoch with PyTorch's generators as they were at the end of the last one.
+
+    Scores and new data loaders, which are not the same in a resumed run, draw from them
+    too.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.states = generator_states()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 0:
+            set_generator_states(self.states)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.states = generator_states()
+
+
+def generator_states() -> dict[str, np.ndarray]:
+    """Return the states of PyTorch's generators; nothing on another backend."""
+    if keras.config.backend() != "torch":
+        return {}
+    import torch
+
+    states = {"torch_cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_available():
+        states["torch_cuda"] = torch.cuda.get_rng_state().numpy()
+    return states
+
+
+def set_generator_states(states) -> None:
+    """Set PyTorch's generators to the states that there are, and a generator for."""
+    if keras.config.backend() != "torch":
+        return
+    import torch
+
+    if "torch_cpu" in states:
+        torch.set_rng_state(torch.from_numpy(states["torch_cpu"]))
+    if "torch_cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.from_numpy(states["torch_cuda"]))
+
+
 def is_finite(model) -> bool:
     """Whether all weights of a model are finite."""
     weights = map(keras.ops.convert_to_numpy, model.weights)
@@ -59,8 +102,7 @@ def save_state(model, path: pathlib.Path, step: int) -> None:
     }
     names = json.dumps([v.path for v in all_variables(model)])
     arrays.update(step=step, names=names)
-    for name, (get, _) in _generators().items():
-        arrays[name] = get().numpy()
+    arrays.update(generator_states())
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
         file.flush()
@@ -114,22 +156,7 @@ def _assign(model, arrays, names, path):
         )
     for i, variable in enumerate(variables):
         variable.assign(arrays[f"{i:05d}"])
-    for name, (_, set_state) in _generators().items():
-        if name in arrays:
-            set_state(keras.ops.convert_to_tensor(arrays[name]).cpu())
-
-
-def _generators():
-    """PyTorch's generators by name: functions that get and set their state."""
-    if keras.config.backend() != "torch":
-        return {}
-    import torch
-
-    generators = {"torch_cpu": (torch.get_rng_state, torch.set_rng_state)}
-    if torch.cuda.is_available():
-        cuda = torch.cuda.get_rng_state, torch.cuda.set_rng_state
-        generators["torch_cuda"] = cuda
-    return generators
+    set_generator_states(arrays)
 
 
 def all_variables(model) -> list:

@@ -20,6 +20,7 @@ from keras_lrseg.training.callbacks import (
 )
 from keras_lrseg.training.checkpoint import (
     Checkpoint,
+    SameGenerators,
     checkpoints_in,
     is_finite,
     restore_latest,
@@ -113,6 +114,7 @@ def train(
     if resume and devices.chief:
         begun = f"Resuming at step {start} of {steps} from {out}"
         print(begun if start else f"{out} holds no checkpoint: a new run", flush=True)
+    same_generators = SameGenerators()  # before anything draws from them
     first_epoch = math.ceil(start / recipe.epoch_steps)
     log = Log(out / "log.csv", first_epoch)  # read by all before one writes it
     devices.prepare(model)
@@ -130,6 +132,7 @@ def train(
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
     nan = StopAtNaN()
     callbacks = [Throughput(batch_size), StopAfter((steps - start) * parts), nan]
+    callbacks.append(same_generators)
     if devices.chief:  # first of what may fail: nothing else loses the epoch
         folder = out / "checkpoints"
         callbacks.append(Checkpoint(folder, recipe.epoch_steps, steps))

@@ -12,7 +12,12 @@ from keras_lrseg.data import SegmentationDataset
 from keras_lrseg.evaluation import evaluate
 from keras_lrseg.training import callbacks
 from tests.training.toy_runs import after_epoch, files_in, log_of, state_of, train
-from tests.training.toys import CLASSES, toy_dataset, toy_mask_segmenter
+from tests.training.toys import (
+    CLASSES,
+    toy_dataset,
+    toy_mask_segmenter,
+    toy_segmenter,
+)
 
 # Keras's warning: no epoch may end because the stream does, not the shorter last one.
 pytestmark = pytest.mark.filterwarnings("error:.*ran out of data")
@@ -79,6 +84,25 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does_bit_for_bit(
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
     # Without damage the second epoch is not run again: its loss is not known.
     assert [bool(row["loss"]) for row in rows] == [True, damaged, True]
+
+
+def test_dropout_of_keras_goes_on_as_in_an_uninterrupted_run(tmp_path, monkeypatch):
+    """On PyTorch it draws from a generator that scores and data loaders share."""
+
+    def make():
+        layers = keras.layers.Dropout(0.5), keras.layers.Conv2D(3, 1)
+        return toy_segmenter(classifier=keras.Sequential(layers, name="classifier"))
+
+    settings = {"make": make, "validation": toy_dataset(2, seed=1)}
+    train(tmp_path / "whole", **settings)
+    after_epoch(monkeypatch, 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", **settings)
+    monkeypatch.undo()
+    train(tmp_path / "parts", model_seed=1, resume=True, **settings)
+    expected, state = (state_of(tmp_path / part, 5) for part in ("whole", "parts"))
+    for name in expected:
+        np.testing.assert_array_equal(state[name], expected[name])
 
 
 @pytest.mark.slow
