@@ -24,7 +24,8 @@ def read(content: bytes):
             buffer.offset = buffer.size = 0
     for graph in model.subgraphs:
         for operator in graph.operators:
-            operator.inputs = list(operator.inputs)
+            if operator.inputs is not None:  # some operators take nothing
+                operator.inputs = list(operator.inputs)
     return model
 
 

@@ -46,6 +46,17 @@ def test_data_begins_at_multiples_of_16_bytes(model):
         assert (content.index(length + data) + 4) % 16 == 0
 
 
+def test_operator_without_inputs_is_read():
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    content = packed(
+        [tensor("int8", 1)],
+        operators=[(schema.OperatorCodeT(), schema.OperatorT())],
+        outputs=(0,),
+    )
+    (operator,) = flatbuffer.read(content).subgraphs[0].operators
+    assert operator.inputs is None
+
+
 def test_other_files_are_refused():
     with refused("bytes of a TFLite file"):
         flatbuffer.read(b"not a TFLite file")
