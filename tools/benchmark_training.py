@@ -1,16 +1,18 @@
 """Training steps per second and their memory, each backend beside plain PyTorch.
 
 A step is forward, loss, backward and AdamW on a batch that comes from host memory, as
-`fit` runs it. The peer is the same network in plain PyTorch (tools/plain_torch) with
-automatic mixed precision, eager and compiled. On a machine with an NVIDIA GPU that is
-what runs; elsewhere everything runs on the CPU: use small sizes there.
+`fit` runs it; `torch-graph` is PyTorch with `jit_compile=True`. The peer is the same
+network in plain PyTorch (tools/plain_torch) with automatic mixed precision, eager and
+compiled. On a machine with an NVIDIA GPU that is what runs; elsewhere everything runs
+on the CPU: use small sizes there, which show what Python costs.
 
 Contenders run in turn, each in a process of its own; the table shows medians. Rows are
 added to results/training.csv.
 
 Example:
     python tools/benchmark_training.py --precisions mixed_bfloat16 float32
-    python tools/benchmark_training.py --model LRFormerT --crop 64 --batch 2 --rounds 2
+    python tools/benchmark_training.py --model LRFormerT --precisions float32 \\
+        --crop 32 --batch 1 --contenders torch torch-graph plain
 """
 
 import argparse
@@ -21,7 +23,7 @@ from pathlib import Path
 import bench
 import numpy as np
 
-KERAS = ("tensorflow", "jax", "torch")
+KERAS = ("tensorflow", "jax", "torch", "torch-graph")
 PLAIN = ("plain", "compiled")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NUM_CLASSES = 150
@@ -74,7 +76,8 @@ def measure(precision: str, arguments: argparse.Namespace) -> list[dict]:
     contenders = {}
     for name in arguments.contenders:
         command = [__file__, *options, "--worker", name, precision]
-        contenders[name] = (command, "torch" if name in PLAIN else name)
+        backend = "torch" if name in PLAIN else name.removesuffix("-graph")
+        contenders[name] = (command, backend)
     rounds = bench.Rounds(
         contenders, 1, arguments.rounds, arguments.threads, gpu=bool(gpu)
     )
@@ -115,20 +118,22 @@ def batches(arguments: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndar
 
 
 def keras_answers(
-    backend: str, precision: str, arguments: argparse.Namespace
+    name: str, precision: str, arguments: argparse.Namespace
 ) -> Iterator[dict]:
     import keras
 
     import keras_lrseg
     from keras_lrseg.training import SegmentationCrossEntropy
 
+    backend = keras.config.backend()
     yield {"versions": bench.versions("keras", backend)}
     keras.utils.set_random_seed(0)
     model = getattr(keras_lrseg, arguments.model)(
         NUM_CLASSES, drop_path_rate=0.0, dtype=precision
     )
     optimizer = keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    model.compile(optimizer, SegmentationCrossEntropy())
+    jit_compile = True if name.endswith("-graph") else "auto"
+    model.compile(optimizer, SegmentationCrossEntropy(), jit_compile=jit_compile)
     stream = batches(arguments)
     while True:
         start = time.perf_counter()

@@ -9,6 +9,7 @@ CONTENDERS = {
     "jax": "keras_lrseg, JAX",
     "torch": "keras_lrseg, PyTorch",
     "torch-compile": "keras_lrseg, PyTorch, compiled",
+    "torch-graph": "keras_lrseg, PyTorch, `jit_compile`",
     "plain": "plain PyTorch",
     "plain-compile": "plain PyTorch, compiled",
     "segformer": "transformers, PyTorch",
@@ -313,6 +314,7 @@ def training_table(rows: list[dict]) -> str:
 TABLES = {
     "data_pipeline": data_table,
     "training": training_table,
+    "training_overhead": training_table,
     "forward_lrformer": forward_table,
     "mobile": mobile_table,
     "quantization": quantization_table,

@@ -35,7 +35,7 @@ from keras_lrseg.layers.normalization import (
     batch_norm,
 )
 from keras_lrseg.layers.offset_learning import MaskOffsetLearning, OffsetLearning
-from keras_lrseg.layers.regularization import DropPath, LayerScale
+from keras_lrseg.layers.regularization import ChannelDropout, DropPath, LayerScale
 from keras_lrseg.layers.resampling import (
     ResizeLike,
     adaptive_average_pools,
@@ -52,6 +52,7 @@ from keras_lrseg.layers.swin import (
 __all__ = [
     "AttentionDownsampling",
     "BatchNormalization",
+    "ChannelDropout",
     "ConvolutionNorm",
     "ConvolutionalFeedForward",
     "ConvolutionalStem",

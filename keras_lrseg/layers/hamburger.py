@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_lrseg.layers.convolution import PointwiseConvolution, kaiming_normal
 from keras_lrseg.layers.convolution_norm import ConvolutionNorm
+from keras_lrseg.layers.random import uniform
 from keras_lrseg.layers.softmax import softmax
 
 EPSILON = 1e-6
@@ -73,8 +74,7 @@ class NonNegativeFactorization(keras.layers.Layer):
 
     def _random_bases(self, batch, channels):
         shape = (batch, self.rank, channels)
-        bases = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-        return ops.normalize(bases, axis=-1)
+        return ops.normalize(uniform(shape, self.seed_generator), axis=-1)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,7 +1,9 @@
-"""Layer scale and drop path, the two small layers of every residual branch."""
+"""Layer scale and drop path of residual branches, and dropout of channels."""
 
 import keras
 from keras import ops
+
+from keras_lrseg.layers.random import uniform
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
@@ -51,7 +53,9 @@ class DropPath(keras.layers.Layer):
     def __init__(self, rate=0.0, seed=None, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"DropPath expects 0 <= rate < 1. Received: rate={rate}")
+            raise ValueError(
+                f"{type(self).__name__} expects 0 <= rate < 1. Received: rate={rate}"
+            )
         self.rate = rate
         self.seed = seed
         if rate > 0:
@@ -60,13 +64,30 @@ class DropPath(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or self.rate == 0:
             return x
-        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        uniform = keras.random.uniform(shape, seed=self.seed_generator)
-        keep = ops.cast(uniform >= self.rate, x.dtype)
-        return x * (keep / (1 - self.rate))
+        kept = uniform(self._units(x), self.seed_generator) >= self.rate
+        return x * (ops.cast(kept, x.dtype) / (1 - self.rate))
+
+    def _units(self, x):
+        """The shape of what is dropped or kept as a whole."""
+        return (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="keras_lrseg")
+class ChannelDropout(DropPath):
+    """Drop whole channels of a sample in training, as `keras.layers.SpatialDropout2D`.
+
+    Args:
+        rate: probability of dropping a channel, in [0, 1).
+        seed: integer seed, or None.
+
+    Input and output: (B, H, W, C).
+    """
+
+    def _units(self, x):
+        return (ops.shape(x)[0], 1, 1, x.shape[-1])

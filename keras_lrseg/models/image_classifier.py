@@ -2,19 +2,19 @@
 
 import keras
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
 from keras_lrseg.layers.arguments import as_integer
-from keras_lrseg.models.segmenter import (
+from keras_lrseg.models.image_model import (
+    ImageModel,
     activation_name,
     check_names,
     from_parts,
     make_preprocessing,
-    refuse_quantize,
 )
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class ImageClassifier(keras.Model):
+class ImageClassifier(ImageModel):
     """Backbone, head, global mean, linear map.
 
     Args:
@@ -89,10 +89,6 @@ class ImageClassifier(keras.Model):
             "classifier": self.classifier,
         }
 
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
     def get_config(self):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
@@ -114,5 +110,3 @@ class ImageClassifier(keras.Model):
         model = from_parts(cls, config, ("backbone", "head"))
         model.classifier.trainable = trainable
         return model
-
-    quantize = refuse_quantize

@@ -9,21 +9,21 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
+from keras_lrseg.backbones.inputs import check_input_shape
 from keras_lrseg.layers import resize_bilinear
 from keras_lrseg.layers.convolution import pixelwise_product
-from keras_lrseg.models.segmenter import (
+from keras_lrseg.models.image_model import (
+    ImageModel,
     activation_name,
     check_names,
     from_parts,
     make_preprocessing,
     pyramid_model,
-    refuse_quantize,
 )
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class MaskClassificationSegmenter(keras.Model):
+class MaskClassificationSegmenter(ImageModel):
     """Segment by classified masks instead of classified pixels.
 
     Args:
@@ -119,11 +119,8 @@ class MaskClassificationSegmenter(keras.Model):
         """The layer that classifies the queries."""
         return self.mask_decoder.head.classifier
 
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        if training:
-            return self._all_predictions(inputs)
-        return super().call(inputs, training=training, mask=mask)
+    def _call_in_training(self, images):
+        return self._all_predictions(images)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -172,8 +169,6 @@ class MaskClassificationSegmenter(keras.Model):
     @classmethod
     def from_config(cls, config):
         return from_parts(cls, config, ("backbone", "pixel_decoder", "mask_decoder"))
-
-    quantize = refuse_quantize
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")

@@ -3,23 +3,20 @@
 import keras
 import numpy as np
 
-from keras_lrseg.backbones.inputs import check_images, check_input_shape
-from keras_lrseg.layers import ResizeLike
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB values in 0..255
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-def refuse_quantize(self, *_, **__):
-    """Keras's `quantize` leaves a model that its configuration does not describe."""
-    raise ValueError(
-        f"{type(self).__name__}.quantize would make a model that cannot be saved and "
-        'loaded. Type keras_lrseg.export.export_tflite(..., precision="int8").'
-    )
+from keras_lrseg.backbones.inputs import check_input_shape
+from keras_lrseg.layers import ChannelDropout, ResizeLike
+from keras_lrseg.models.image_model import (
+    ImageModel,
+    activation_name,
+    check_names,
+    from_parts,
+    make_preprocessing,
+    pyramid_model,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrseg")
-class SemanticSegmenter(keras.Model):
+class SemanticSegmenter(ImageModel):
     """A segmenter is a backbone, a decoder and a classifier.
 
     Args:
@@ -65,11 +62,8 @@ class SemanticSegmenter(keras.Model):
     ):
         # === Layers ===
         images = keras.Input(check_input_shape(input_shape), name="images")
-        dropout = keras.layers.SpatialDropout2D(
-            dropout_rate,
-            data_format="channels_last",
-            name="dropout",
-            dtype=decoder.dtype_policy,
+        dropout = ChannelDropout(
+            dropout_rate, name="dropout", dtype=decoder.dtype_policy
         )
         activate = keras.layers.Activation(
             activation, dtype="float32", name="activation"
@@ -109,10 +103,6 @@ class SemanticSegmenter(keras.Model):
             "classifier": self.classifier,
         }
 
-    def call(self, inputs, training=None, mask=None):
-        check_images(inputs)
-        return super().call(inputs, training=training, mask=mask)
-
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
@@ -134,66 +124,3 @@ class SemanticSegmenter(keras.Model):
     @classmethod
     def from_config(cls, config):
         return from_parts(cls, config, ("backbone", "decoder", "classifier"))
-
-    quantize = refuse_quantize
-
-
-def activation_name(activation):
-    """Return a function's name, as a configuration holds it; None for none."""
-    if activation is None:
-        return None
-    return keras.activations.serialize(keras.activations.get(activation))
-
-
-def check_names(num_classes, classes, palette=None) -> None:
-    """Raise a ValueError unless there is a name, and a colour, for each class."""
-    given = classes is not None
-    if isinstance(classes, str) or (given and len(classes) != num_classes):
-        raise ValueError(
-            f"classes expects {num_classes} names, or None. Received: {classes!r}"
-        )
-    if palette is not None and np.shape(palette) != (num_classes, 3):
-        raise ValueError(
-            f"palette expects colours of the shape ({num_classes}, 3), or None. "
-            f"Received: the shape {np.shape(palette)}"
-        )
-
-
-def from_parts(cls, config, names):
-    """Return the model of a configuration whose parts are serialised.
-
-    A part that was frozen is frozen again, with the layers that it has made since.
-    """
-    parts = {
-        name: keras.saving.deserialize_keras_object(config[name]) for name in names
-    }
-    model = cls(**{**config, **parts})
-    for part in parts.values():
-        if not part.trainable:
-            part.trainable = False
-    return model
-
-
-def make_preprocessing():
-    """Return the layer that normalises RGB 0..255 with ImageNet's mean and deviation.
-
-    Float32 whatever the policy: half precision keeps too little of 0..255.
-    """
-    return keras.layers.Normalization(
-        mean=IMAGENET_MEAN,
-        variance=[std**2 for std in IMAGENET_STD],
-        dtype="float32",
-        name="preprocessing",
-    )
-
-
-def pyramid_model(backbone):
-    """Return a model whose output is the backbone's dict of features."""
-    if isinstance(getattr(backbone, "output", None), dict):
-        return backbone
-    if hasattr(backbone, "pyramid_outputs"):
-        return keras.Model(backbone.input, backbone.pyramid_outputs)
-    raise ValueError(
-        "backbone expects a model with `pyramid_outputs`, a dict of features such as "
-        f'{{"P2": ..., "P5": ...}}. Received: {backbone}'
-    )

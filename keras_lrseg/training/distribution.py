@@ -290,6 +290,10 @@ class _Processes(Devices):
         import torch
 
         _own_optimizer(model)
+        if self.count > 1 and model.jit_compile:
+            raise ValueError(
+                "jit_compile fails on several devices with PyTorch. Leave it out."
+            )
         for variable in all_variables(model):
             # NCCL knows no unsigned integers, which random states are.
             whole = not torch.is_floating_point(variable.value)

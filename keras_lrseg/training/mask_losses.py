@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_lrseg.layers.convolution import pixelwise_product
+from keras_lrseg.layers.random import uniform
 from keras_lrseg.training.collectives import shared_mean
 from keras_lrseg.training.losses import IGNORE, as_label_map
 from keras_lrseg.training.matching import match
@@ -105,7 +106,7 @@ class MaskClassificationLoss(keras.losses.Loss):
                 f"SegmentationCrossEntropy. Received: shape {tuple(y_pred.shape)}"
             )
         shape = (ops.shape(y_true)[0], sum(self.parts), 2)
-        points = keras.random.uniform(shape, seed=seed)
+        points = uniform(shape, seed)
         return super().__call__(y_true, [points, *y_pred])
 
     def call(self, y_true, y_pred):

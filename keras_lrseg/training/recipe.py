@@ -49,8 +49,9 @@ class Recipe:
         accumulation_steps: parts that a batch is divided into, one after the other,
             where it does not fit into memory. Each part weighs the same, and batch
             normalization sees one part at a time.
-        jit_compile: "auto", "yes" or "no", of Keras's `compile`. "yes" gains nothing on
-            PyTorch's CPU: its compiler took 3 minutes for LRFormer-T (measured).
+        jit_compile: "auto", "yes" or "no", of Keras's `compile`. "auto" is "no" on
+            PyTorch, where "yes" takes what Python does between the layers out of the
+            steps after the first, of this package's models.
         seed: of initial weights, data order and augmentation.
         expected: the paper's score in percent, validation mIoU or top-1; not ours.
 

@@ -39,6 +39,7 @@ LAYERS = {
     "DepthwiseConvolution with strips": partial(
         layers.DepthwiseConvolution, (1, 7), kernel_initializer="he_normal"
     ),
+    "ChannelDropout": partial(layers.ChannelDropout, 0.5, seed=1),
     "DropPath": partial(layers.DropPath, 0.5, seed=1),
     "EfficientSelfAttention": partial(layers.EfficientSelfAttention, 2, 4),
     "EfficientFormerBlock": partial(

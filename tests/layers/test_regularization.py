@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_lrseg.layers import DropPath, LayerScale
+from keras_lrseg.layers import ChannelDropout, DropPath, LayerScale
 from tests.helpers import normal, numpy, refused, tensors
 
 
@@ -16,6 +16,15 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert (y == y[:, :1, :1]).all()
     # Five standard deviations of the mean of so many samples.
     assert y.mean() == pytest.approx(1, abs=5 * (rate / (1 - rate) / samples) ** 0.5)
+
+
+def test_channel_dropout_drops_whole_channels_of_a_sample():
+    y = drop(ChannelDropout(0.3, seed=1), np.ones((40, 2, 3, 50), "float32"))
+    assert (y == y[:, :1, :1]).all()
+    dropped = y[:, 0, 0] == 0  # (samples, channels)
+    assert dropped.mean() == pytest.approx(0.3, abs=5 * 0.46 / 2000**0.5)
+    assert not dropped.all(axis=0).any()
+    assert not dropped.all(axis=1).any()
 
 
 @pytest.mark.parametrize(("rate", "training"), [(0.0, True), (0.9, False)])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lrseg import SegFormerB0, SemanticSegmenter
-from keras_lrseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from keras_lrseg.models.image_model import IMAGENET_MEAN, IMAGENET_STD
 from tests.checks import run_dynamic
 from tests.helpers import (
     as_json,

@@ -240,6 +240,12 @@ def test_what_several_devices_of_tensorflow_cannot_is_refused(
     assert refused(worker).startswith(message)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="works or is tested above")
+def test_graph_on_several_devices_of_torch_is_refused(tmp_path):
+    worker = start("train", tmp_path, 2, strategy="data", jit_compile=True)
+    assert refused(worker).startswith("jit_compile fails on several devices")
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="its variable")
 def test_several_processes_of_tensorflow_are_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{}")
