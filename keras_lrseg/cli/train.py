@@ -1,6 +1,7 @@
 """`keras-lrseg train`: train a model by a recipe, or on a folder of images."""
 
 import dataclasses
+import pathlib
 
 from keras_lrseg.cli.options import positive, progress_callback
 
@@ -25,7 +26,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--model", required=True, help="for example LRFormerT; with a recipe, its row"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the run (default runs/RECIPE-MODEL)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -100,11 +103,12 @@ def run(arguments):
     from keras_lrseg import training
 
     recipe = _recipe(arguments)
+    out = arguments.out or f"runs/{_name(arguments)}"
     if arguments.dry_run:
         print(
             training.plan(
                 recipe,
-                arguments.out,
+                out,
                 resume=arguments.resume,
                 distribution=arguments.distribution,
             )
@@ -112,12 +116,18 @@ def run(arguments):
         return
     training.launch(
         recipe,
-        arguments.out,
+        out,
         resume=arguments.resume,
         skip_corrupt=arguments.skip_corrupt,
         distribution=arguments.distribution,
         progress=progress_callback,
     )
+
+
+def _name(arguments) -> str:
+    """What the folder of a run is called: ade20k-LRFormerS-ablation, or LRFormerT."""
+    recipe = [pathlib.Path(arguments.recipe).stem] if arguments.recipe else []
+    return "-".join([*recipe, *arguments.model.split("/")])
 
 
 def _recipe(arguments):

@@ -114,6 +114,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(camvid, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_run_has_a_folder_of_its_own_by_default(capsys):
+    command = ["train", str(RECIPE), "--model", "Toy/trained", "--dry-run"]
+    assert main(command) == 0
+    assert "runs/toy_recipe-Toy-trained/model.keras" in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("ignore:Found .* images of camvid")
 def test_dry_run_of_what_is_to_be_resumed(camvid, tmp_path, capsys):
     assert train(camvid, tmp_path) == 0
