@@ -201,7 +201,7 @@ class DepthwiseConvolution(keras.layers.Layer):
     def call(self, x):
         kernel = ops.convert_to_tensor(self.kernel)
         if self.residual:
-            kernel = kernel + ops.cast(self._centre(), kernel.dtype)
+            kernel = self._with_identity(kernel)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
         return self.convolve(x, kernel, bias)
 
@@ -209,11 +209,16 @@ class DepthwiseConvolution(keras.layers.Layer):
         """The convolution with tensors in place of the layer's weights."""
         return depthwise_convolution(x, kernel, bias, self.strides)
 
-    def _centre(self):
-        rows, columns = self.kernel_size
-        centre = np.zeros((rows, columns, 1, 1), "float32")
-        centre[rows // 2, columns // 2] = 1
-        return centre
+    def _with_identity(self, kernel):
+        """The kernel that adds x to the convolution of x: 1 more in the centre."""
+        centre = tuple(n // 2 for n in self.kernel_size)
+        if keras.config.backend() == "torch":  # no constant from the host: a GPU waits
+            kernel = kernel.clone()
+            kernel[centre] += 1
+            return kernel
+        identity = np.zeros((*self.kernel_size, 1, 1), "float32")
+        identity[centre] = 1
+        return kernel + ops.cast(identity, kernel.dtype)
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape

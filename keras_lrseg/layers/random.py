@@ -17,7 +17,7 @@ def uniform(shape, seed_generator=None):
         seed_generator: a `keras.random.SeedGenerator`; None: Keras's own.
     """
     if keras.config.backend() == "torch" and seed_generator is not None:
-        return _torch_uniform(shape, seed_generator.next())
+        return _torch_uniform(shape, seed_generator.state)
     return keras.random.uniform(shape, dtype="float32", seed=seed_generator)
 
 
@@ -25,9 +25,10 @@ def _torch_uniform(shape, state):
     """A hash of the state and of each number's index."""
     import torch
 
-    first, second = state.to(torch.int64)
+    first, second = state.value.to(torch.int64)
+    state.assign(torch.stack([first, second + 1]))  # as `SeedGenerator.next` does
     key = _hash(_hash(first) + second)
-    index = torch.arange(math.prod(shape), device=state.device)
+    index = torch.arange(math.prod(shape), device=first.device)
     numbers = _hash(_hash(index) ^ key) >> 8  # as many bits as float32 keeps
     return (numbers.float() / 2**24).reshape(shape)
 

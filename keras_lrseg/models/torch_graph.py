@@ -47,4 +47,34 @@ class TorchGraph:
             return outputs, [new[i] for i in changed]
 
         trace = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)
-        return trace(self.values, images), changed
+        graph = trace(self.values, images)
+        _keep_constants(graph)
+        return graph, changed
+
+
+def _keep_constants(module):
+    """Have constants copied to the device once: a GPU waits for every copy."""
+    aten = torch.ops.aten
+    kept = {}
+    for node in module.graph.nodes:
+        source = node.args[0] if node.args else None
+        if node.target is aten.lift_fresh_copy.default and source.op == "get_attr":
+            value = getattr(module, source.target)
+        elif node.target is aten._to_copy.default and source in kept:
+            value = kept[source]
+        else:
+            continue
+        if not any(_changes_something(user) for user in node.users):
+            kept[node] = node.target(value, **node.kwargs)
+    for node, value in kept.items():
+        name = f"kept_{node.name}"
+        module.register_buffer(name, value)
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.get_attr(name))
+        module.graph.erase_node(node)
+    module.recompile()
+
+
+def _changes_something(node):
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
