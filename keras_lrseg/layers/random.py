@@ -27,7 +27,7 @@ def _torch_uniform(shape, state):
 
     first, second = state.value.to(torch.int64)
     state.assign(torch.stack([first, second + 1]))  # as `SeedGenerator.next` does
-    key = _hash(_hash(first) + second)
+    key = _hash(_hash(first) ^ _hash(second + 0x9E3779B9))  # not one cycle for all
     index = torch.arange(math.prod(shape), device=first.device)
     numbers = _hash(_hash(index) ^ key) >> 8  # as many bits as float32 keeps
     return (numbers.float() / 2**24).reshape(shape)

@@ -9,39 +9,41 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB values in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
+@keras.saving.register_keras_serializable(package="keras_lrseg")
 class ImageModel(keras.Model):
     """A functional model of one input, images (B, H, W, 3) of at least 32×32 pixels.
 
-    Under PyTorch `compile(jit_compile=True)` has `fit` note down the model's operators,
-    once for each shape of the images, and run them without Keras in between, to equal
-    results. Keras's own way there, `torch.compile`, is slower than none.
+    Under PyTorch `compile(jit_compile=True)` takes Keras out of the training: the first
+    step notes down the operators of the model, once for each shape of the images, and
+    the others run them alone. Keras's own way there, `torch.compile`, is slower than
+    none. The layers of this package give equal results. Of layers of your own it does
+    not see what has a gradient of its own or none (`torch.no_grad`), and settings that
+    are changed after the first step.
     """
 
-    training_graph = None  # what `fit` makes under PyTorch
+    traced_call = None  # in place of `call_layers`, during a step under PyTorch
 
     def make_train_function(self, force=False):
-        if keras.config.backend() == "torch" and (force or not self.train_function):
-            self.training_graph = None
-            if self.jit_compile:
-                from keras_lrseg.models.torch_graph import TorchGraph
+        made = self.train_function is not None and not force
+        super().make_train_function(force)
+        if keras.config.backend() == "torch" and self.jit_compile and not made:
+            from keras_lrseg.models.traced_step import TracedStep
 
-                self.training_graph = TorchGraph(self, self._call_in_training)
-        return super().make_train_function(force)
+            self.train_function = TracedStep(self, self.train_function)
 
     def _should_torch_compile(self):
         return False  # Keras asks before it takes `torch.compile`
 
     def call(self, inputs, training=None, mask=None):
         check_images(inputs)
-        if not training:
-            return super().call(inputs, training=training, mask=mask)
-        (images,) = keras.tree.flatten(inputs)
-        if self.training_graph is not None:
-            return self.training_graph(images)
-        return self._call_in_training(images)
+        if training and mask is None and self.traced_call is not None:
+            (images,) = keras.tree.flatten(inputs)
+            return self.traced_call(images)
+        return self.call_layers(inputs, training=training, mask=mask)
 
-    def _call_in_training(self, images):
-        return super().call(images, training=True)
+    def call_layers(self, inputs, training=None, mask=None):
+        """What `call` does with images that it can take."""
+        return super().call(inputs, training=training, mask=mask)
 
     def quantize(self, *_, **__):
         """Refused: Keras's leaves a model that its configuration does not describe."""

@@ -119,8 +119,10 @@ class MaskClassificationSegmenter(ImageModel):
         """The layer that classifies the queries."""
         return self.mask_decoder.head.classifier
 
-    def _call_in_training(self, images):
-        return self._all_predictions(images)
+    def call_layers(self, inputs, training=None, mask=None):
+        if training:
+            return self._all_predictions(inputs)
+        return super().call_layers(inputs, training=training, mask=mask)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

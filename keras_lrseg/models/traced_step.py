@@ -1,34 +1,45 @@
-"""A model's call under PyTorch without Keras between its operators."""
+"""A step of `fit` under PyTorch without Keras between the operators of the model."""
 
 import keras
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 
-class TorchGraph:
-    """The operators of a call, noted down once for each shape of the images.
+class TracedStep:
+    """A step whose model is run as a graph, noted down once for each shape of images.
 
     Keras's layers take longer to call one another than a GPU to do what they ask for.
     `torch.compile` does not see through them: it makes many small graphs.
 
     Args:
-        model: built; what of it is trainable stays so.
-        call: from images to a structure of tensors, with the model's variables.
+        model: an `ImageModel`, built and compiled.
+        step: what Keras does with a batch, calling the model in it.
     """
 
-    def __init__(self, model, call):
-        self.call = call
-        self.variables = model.variables
+    def __init__(self, model, step):
+        self.model = model
+        self.step = step
+        self.variables = [*model.variables, *model.metrics_variables]
         # Here, not in a call: there mixed precision would make them copies.
         self.values = [variable.value for variable in self.variables]
         self.graphs = {}
 
-    def __call__(self, images):
+    def __call__(self, data):
+        self.model.traced_call = self.run_model
+        try:
+            return self.step(data)
+        finally:
+            self.model.traced_call = None
+
+    def run_model(self, images):
+        """Return what the model gives for images in training, and update its state."""
+        images = keras.ops.convert_to_tensor(images)
         key = (tuple(images.shape), images.dtype)
         if key not in self.graphs:
             self.graphs[key] = self._trace(images)
         graph, changed = self.graphs[key]
-        outputs, updates = graph(self.values, images)
+        outputs, losses, updates = graph(self.values, images)
+        self.model.layers[-1].add_loss(losses)  # functional models take none
         with torch.no_grad():
             for i, update in zip(changed, updates, strict=True):
                 self.values[i].copy_(update)
@@ -38,16 +49,25 @@ class TorchGraph:
         changed = []
 
         def run(values, images):
-            with keras.StatelessScope() as scope:
+            with keras.StatelessScope(collect_losses=True) as scope:
                 for pair in zip(self.variables, values, strict=True):
                     scope.add_update(pair)  # as they are, not in half precision
-                outputs = self.call(images)
+                outputs = self.model.call_layers(images, training=True)
             new = [scope.get_current_value(variable) for variable in self.variables]
             changed[:] = [i for i, value in enumerate(values) if new[i] is not value]
-            return outputs, [new[i] for i in changed]
+            old = set(map(id, values))
+            updates = [new[i].clone() if id(new[i]) in old else new[i] for i in changed]
+            return outputs, scope.losses, updates
 
         trace = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)
-        graph = trace(self.values, images)
+        try:
+            graph = trace(self.values, images)
+        except RuntimeError as error:
+            raise ValueError(
+                f"jit_compile cannot note down {self.model.name}: "
+                f"{type(error).__name__} {error}. Leave it out where a layer draws "
+                "from a seed of its own or looks at values."
+            ) from error
         _keep_constants(graph)
         return graph, changed
 
