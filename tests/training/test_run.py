@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -177,6 +178,14 @@ def test_the_seed_decides_the_data(tmp_path):
     train(tmp_path / "b", steps=10, epoch_steps=10, seed=8)
     a, b = (state_of(tmp_path / name, 10) for name in "ab")
     assert any(not np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="others round elsewhere")
+def test_a_traced_run_ends_with_the_same_state(finished, tmp_path):
+    train(tmp_path, validation=toy_dataset(2, seed=1), jit_compile="yes")
+    expected, state = state_of(finished, 5), state_of(tmp_path, 5)
+    for name in expected:
+        np.testing.assert_array_equal(state[name], expected[name])
 
 
 def test_toy_task_is_learnt(tmp_path):
