@@ -100,7 +100,6 @@ class MaskClassificationSegmenter(ImageModel):
         self.logits = logits  # the same
         self.seed_generator = keras.random.SeedGenerator()  # of the loss
         self._predict_all = keras.Function(images, predictions)
-        self._compose = keras.Function([*predictions[-1], images], self.output)
         self.num_classes = self.output_shape[-1]
         self.classes = classes
         self.palette = palette
@@ -141,8 +140,12 @@ class MaskClassificationSegmenter(ImageModel):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y_pred, (list, tuple)) and len(self.metrics) > 1:
-            y_pred = self._compose([*y_pred[-1], self._as_input(x)])
+            y_pred = self._compose(y_pred[-1], self._as_input(x))
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _compose(self, prediction, images):
+        x = [*prediction, images] if self.upsample else prediction
+        return self.get_layer("activation")(self.get_layer("classes_of_masks")(x))
 
     def _all_predictions(self, images):
         return self._predict_all(self._as_input(images))

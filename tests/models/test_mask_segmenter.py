@@ -199,5 +199,7 @@ def test_model_that_is_no_pyramid_is_refused():
     x = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="pyramid_outputs"):
         MaskClassificationSegmenter(
-            keras.Model(x, x), DeformablePixelDecoder(), MaskedAttentionDecoder(4)
+            keras.Model(x, keras.layers.Identity()(x)),
+            DeformablePixelDecoder(),
+            MaskedAttentionDecoder(4),
         )
