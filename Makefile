@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help install demo test test-slow web-test lint clean
+.PHONY: help install demo test test-slow test-oldest web-test lint clean
 
 help:
 	@echo "make demo       train, score, draw and export on the shipped tiles"
 	@echo "make test       all tests, on TensorFlow, JAX and PyTorch in turn"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-oldest  all tests with the oldest Keras that is supported"
 	@echo "make web-test   the demo page, end to end in headless Chromium"
 	@echo "make lint       check format and style"
 
@@ -44,6 +45,15 @@ test-slow: $(VENV)/neighbours
 	    echo "== $$backend"; \
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 	        -m slow; \
+	done
+
+# pyproject.toml's oldest Keras, in front of the tested one.
+test-oldest: $(VENV)/neighbours
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/oldest keras==3.12.0
+	set -e; for backend in $(BACKENDS); do \
+	    echo "== $$backend"; \
+	    PYTHONPATH=$(VENV)/oldest KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q \
+	        -n 2 --dist loadfile -m 'not slow'; \
 	done
 
 web-test: install
