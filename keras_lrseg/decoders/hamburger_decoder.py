@@ -43,7 +43,7 @@ class HamburgerDecoder(keras.layers.Layer):
 
     def __init__(self, channels, rank=16, seed=0, **kwargs):
         super().__init__(**kwargs)
-        if channels % 32:
+        if channels < 1 or channels % 32:
             raise ValueError(
                 "HamburgerDecoder expects channels in multiples of 32, for its group "
                 f"norms. Received: channels={channels}"

@@ -42,6 +42,11 @@ class LRDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if channels < 1:
+            raise ValueError(
+                "LRDecoder expects channels, a positive integer. "
+                f"Received: channels={channels}"
+            )
         self.channels = channels
         self.num_heads = num_heads
         self.pool_size = pool_size
