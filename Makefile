@@ -33,28 +33,24 @@ $(VENV)/neighbours: $(VENV)/installed
 demo: install
 	$(BIN)/python recipes/demo.py --out demo-output
 
-test: $(VENV)/neighbours lint
+define pytest
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile \
-	        -m 'not slow'; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile -m $(1); \
 	done
+endef
+
+test: $(VENV)/neighbours lint
+	$(call pytest,'not slow')
 
 test-slow: $(VENV)/neighbours
-	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n 2 --dist loadfile \
-	        -m slow; \
-	done
+	$(call pytest,slow)
 
 # pyproject.toml's oldest Keras, in front of the tested one.
+test-oldest: export PYTHONPATH := $(abspath $(VENV)/oldest)
 test-oldest: $(VENV)/neighbours
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/oldest keras==3.12.0
-	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; \
-	    PYTHONPATH=$(VENV)/oldest KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q \
-	        -n 2 --dist loadfile -m 'not slow'; \
-	done
+	$(call pytest,'not slow')
 
 web-test: install
 	sh web/install.sh
